@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * codec.h - the lossless stream transform: bytes in, messages out, the same bytes out again.
+ *
+ * For every input, decode(encode(x)) == x, whatever the scanner believes about x. The scanner (a parser
+ * of the producer's stream) is a hint that tells pages from other bytes. The format of a message is in
+ * transport/PROTOCOL.md, "blocks". Both sides hash the raw bytes (XXH3-128).
+ */
+#ifndef NOVA_CODEC_H
+#define NOVA_CODEC_H
+
+#include "flow.h"
+
+#define NOVA_PAGE_BYTES 4096u
+#define NOVA_BLOCK_RAW_MAX (64u * 1024) /* bytes of raw stream in one block */
+
+/* ---- hints ---- */
+
+enum nova_span_kind {
+	NOVA_SPAN_BYTES, /* opaque: any number of bytes */
+	NOVA_SPAN_PAGE,  /* header bytes, then NOVA_PAGE_BYTES of content */
+	NOVA_SPAN_FILL,  /* header bytes, then one byte that stands for a page of it */
+};
+struct nova_span {
+	enum nova_span_kind kind;
+	uint32_t header_bytes; /* before the content */
+	uint32_t total_bytes;  /* header and content */
+	uint64_t page;         /* identifies the guest page: (block number << 48) | page address */
+};
+struct nova_scanner_ops {
+	void *(*new)(void);
+	void (*free)(void *scanner);
+	/* Classify from data[0]: fill *span and return 1 for a span that lies whole in data[0..length);
+	 * return 0 if more bytes are needed to tell (more_bytes: at least how many in all). Must make progress
+	 * when length >= 8192: then a span of kind BYTES is always possible. eof: no more will come. */
+	int (*next)(void *scanner, const uint8_t *data, size_t length, bool eof, struct nova_span *span);
+};
+
+/* ---- encoder ---- */
+
+enum nova_codec { NOVA_CODEC_AUTO, NOVA_CODEC_NONE, NOVA_CODEC_LZ4, NOVA_CODEC_ZSTD, NOVA_CODECS };
+const char *nova_codec_name(enum nova_codec codec);
+
+struct nova_codec_options {
+	enum nova_codec codec;
+	int level;              /* of that codec; 0: its default */
+	size_t history_bytes;   /* budget of the page history, the same on both sides; 0: none */
+};
+
+struct nova_codec_stats {
+	uint64_t raw_bytes, encoded_bytes;
+	uint64_t pages, fill_pages, same_pages, delta_pages, reference_pages, raw_pages;
+	uint64_t blocks;
+	uint64_t busy_us;     /* time spent in the codec */
+};
+
+struct nova_encoder;
+/* emit: one message, stolen. scanner NULL: everything is opaque. */
+struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
+    const struct nova_scanner_ops *scanner, void (*emit)(void *arg, struct nova_buf *buf), void *arg,
+    struct nova_error *err);
+struct nova_encoder *nova_encoder_free(struct nova_encoder *encoder);
+/* Take raw bytes. Blocks are emitted as they fill; the rest waits for more input or flush. */
+int nova_encoder_feed(struct nova_encoder *encoder, const uint8_t *raw, size_t length, struct nova_error *err);
+/* Emit what is there: input paused. eof: nothing more will come. */
+int nova_encoder_flush(struct nova_encoder *encoder, bool eof, struct nova_error *err);
+/* Of the raw bytes fed so far, also those not yet emitted. */
+void nova_encoder_digest(const struct nova_encoder *encoder, uint8_t digest[16], uint64_t *raw_bytes);
+void nova_encoder_stats(const struct nova_encoder *encoder, struct nova_codec_stats *stats);
+
+/* ---- decoder ---- */
+
+struct nova_decoder;
+/* options: history_bytes as at the encoder. */
+struct nova_decoder *nova_decoder_new(const struct nova_codec_options *options, struct nova_error *err);
+struct nova_decoder *nova_decoder_free(struct nova_decoder *decoder);
+/* One message gives *raw_length bytes at *raw (borrowed until the next call). NOVA_INVALID on anything an
+ * encoder cannot have made; the decoder is useless afterwards, but memory safe. */
+int nova_decoder_feed(struct nova_decoder *decoder, const uint8_t *message, size_t length, const uint8_t **raw,
+    size_t *raw_length, struct nova_error *err);
+void nova_decoder_digest(const struct nova_decoder *decoder, uint8_t digest[16], uint64_t *raw_bytes);
+void nova_decoder_stats(const struct nova_decoder *decoder, struct nova_codec_stats *stats);
+
+#endif

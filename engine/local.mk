@@ -1,0 +1,11 @@
+# engine/: libnovacron's core
+libnova_la_SOURCES += \
+	engine/cleanup.h \
+	engine/codec.h \
+	engine/error.c \
+	engine/flow.h \
+	engine/novacron.h \
+	engine/op.c \
+	engine/op.h \
+	engine/pipe.h \
+	engine/steps.h

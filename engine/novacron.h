@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * novacron.h - the one public header of libnovacron.
+ *
+ * The library runs on the caller's event_base: no threads, no globals, no signal handlers; it never
+ * exits and never logs by itself. Everything below is called from the thread that runs the event_base,
+ * and every callback comes from that loop. JSON values are jansson's.
+ *
+ * Ownership: "borrowed" arguments are the caller's and valid for the call (or as long as said);
+ * "stolen" ones become the callee's, also when the call fails.
+ */
+#ifndef NOVACRON_H
+#define NOVACRON_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <jansson.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NOVA_PUBLIC __attribute__((visibility("default")))
+
+struct event_base;
+
+/* ---- errors ------------------------------------------------------------------------------------- */
+
+/* What the caller does next. The values are part of the control protocol: append only. */
+enum nova_category {
+	NOVA_OK = 0,
+	NOVA_INVALID,   /* the request is wrong: tell the user */
+	NOVA_STATE,     /* right request, wrong moment */
+	NOVA_REFUSED,   /* the other side said no; its state is known */
+	NOVA_LINK,      /* connection lost: the other side's state is unknown */
+	NOVA_TIMEOUT,   /* no answer in time: the other side's state is unknown */
+	NOVA_CANCELLED, /* somebody asked for it */
+	NOVA_SYSTEM,    /* a system call failed; errnum says how */
+	NOVA_CATEGORIES
+};
+
+struct nova_error {
+	enum nova_category category;
+	int errnum;     /* errno with NOVA_SYSTEM, else 0 */
+	char text[508]; /* UTF-8, one line, no final full stop */
+};
+
+/* "invalid", "state", ...; never NULL. */
+NOVA_PUBLIC const char *nova_category_name(enum nova_category category);
+
+/* Fill *err (may be NULL) and return -1, so that a failure is one line: return nova_error_set(err, ...). */
+NOVA_PUBLIC int nova_error_set(struct nova_error *err, enum nova_category category, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same with NOVA_SYSTEM: appends ": " and the text of errnum. */
+NOVA_PUBLIC int nova_error_sys(struct nova_error *err, int errnum, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Put "prefix: " before the text on the way up; returns -1. */
+NOVA_PUBLIC int nova_error_prefix(struct nova_error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Copy *from to *to (to may be NULL); returns -1. */
+NOVA_PUBLIC int nova_error_copy(struct nova_error *to, const struct nova_error *from);
+
+/* ---- asynchronous calls ------------------------------------------------------------------------- */
+
+/* A started call. Its answer comes exactly once, from the loop, never before the starting function has
+ * returned, and never after nova_op_drop(). After the answer the handle is gone. A function that starts
+ * a call returns the handle, or NULL with *err filled, and then no answer comes. */
+struct nova_op;
+
+/* err is NULL on success. result (borrowed, may be NULL) is an answer's JSON value on success. */
+typedef void (*nova_done_fn)(void *arg, json_t *result, const struct nova_error *err);
+
+/* Stop waiting. What was asked may still happen over there; the answer will not come. NULL is fine. */
+NOVA_PUBLIC void nova_op_drop(struct nova_op *op);
+
+/* ---- options ------------------------------------------------------------------------------------ */
+
+enum nova_type {
+	NOVA_T_STRING,
+	NOVA_T_BOOL,
+	NOVA_T_INT,      /* plain count */
+	NOVA_T_BYTES,    /* 512M, 2GiB: powers of 1024; JSON: a number of bytes */
+	NOVA_T_RATE,     /* 200M, 1Gbit: bits a second, powers of 1000; JSON: bits a second; 0: no limit */
+	NOVA_T_DURATION, /* 300ms, 15s, 5min: JSON: milliseconds */
+	NOVA_T_CHOICE,   /* one of choices, separated by | */
+	NOVA_T_PATH,
+	NOVA_T_LIST,     /* may be repeated; JSON: array of strings */
+	NOVA_T_JSON,     /* any JSON value; on the command line a file name or literal */
+};
+
+/* A row of an option table: the daemon's configuration or a command's arguments. --help, man pages and
+ * completion derive from these rows. */
+struct nova_param {
+	const char *name;     /* as typed, without dashes: "bandwidth" */
+	enum nova_type type;
+	const char *choices;  /* NOVA_T_CHOICE: "live|warm|cold" */
+	int64_t min, max;     /* numbers: inclusive; both 0: any */
+	const char *fallback; /* default, in the form a user would type; NULL: none */
+	bool required;
+	bool positional;      /* on the command line without its name */
+	const char *metavar;  /* "GUEST", "PEER", "SIZE": also picks the completion */
+	const char *help;     /* one line, lower case, no full stop */
+};
+
+/* Turn a typed text into the parameter's JSON value; NULL and *err (naming what is accepted) if it is
+ * not one. The caller owns the value. */
+NOVA_PUBLIC json_t *nova_param_parse(const struct nova_param *param, const char *text, struct nova_error *err);
+/* The same check for a value that is JSON already (0, or -1 and *err). */
+NOVA_PUBLIC int nova_param_check(const struct nova_param *param, const json_t *value, struct nova_error *err);
+
+/* ---- configuration ------------------------------------------------------------------------------ */
+
+struct nova_config;
+
+NOVA_PUBLIC struct nova_config *nova_config_new(void);
+NOVA_PUBLIC struct nova_config *nova_config_free(struct nova_config *config);
+/* The option table of the daemon, *count rows; static. */
+NOVA_PUBLIC const struct nova_param *nova_config_params(size_t *count);
+/* Set one option from text. Lists are appended to. */
+NOVA_PUBLIC int nova_config_set(struct nova_config *config, const char *name, const char *text,
+    struct nova_error *err);
+/* Read a file of "name = value" lines; # starts a comment; "[peer NAME]" sections hold address, etc.
+ * Errors name file and line. */
+NOVA_PUBLIC int nova_config_load(struct nova_config *config, const char *path, struct nova_error *err);
+/* The value with defaults applied; borrowed until the configuration changes; NULL if unset. */
+NOVA_PUBLIC const json_t *nova_config_get(const struct nova_config *config, const char *name);
+
+/* ---- commands ----------------------------------------------------------------------------------- */
+
+enum nova_role { NOVA_ROLE_NONE, NOVA_ROLE_VIEWER, NOVA_ROLE_OPERATOR, NOVA_ROLE_ADMIN };
+
+/* Who asks. */
+struct nova_identity {
+	enum nova_role role;
+	char name[128]; /* user or certificate name, for ownership and audit */
+	char from[128]; /* "unix uid 1000 pid 77", "tls alpha 10.0.0.1", "embedded" */
+};
+
+/* One row per command of the control protocol; the command line is made from the same rows. */
+struct nova_command {
+	const char *name;                /* "migrate" */
+	const char *help;                /* one line */
+	enum nova_role role;             /* least role that may use it */
+	const struct nova_param *params; /* ends with a row whose name is NULL */
+	bool job;                        /* answers {"job": ID} at once; JOB_* events follow */
+	bool hidden;                     /* for programs only: not in --help */
+};
+
+NOVA_PUBLIC const struct nova_command *nova_commands(size_t *count);
+
+/* ---- host: the engine --------------------------------------------------------------------------- */
+
+struct nova_host;
+
+/* Open the state directory (journal, inventory), re-adopt running guests, and listen on the control
+ * socket and peer addresses the configuration names (none named: none opened). base and config are
+ * borrowed until nova_host_free(). */
+NOVA_PUBLIC struct nova_host *nova_host_new(struct event_base *base, const struct nova_config *config,
+    struct nova_error *err);
+/* Stop listening and let go of every guest; guests run on. Running jobs are dropped where they stand and
+ * finished or undone by the next start. */
+NOVA_PUBLIC struct nova_host *nova_host_free(struct nova_host *host);
+
+/* Run a command. args (borrowed) is an object or NULL. */
+NOVA_PUBLIC struct nova_op *nova_host_execute(struct nova_host *host, const struct nova_identity *who,
+    const char *command, json_t *args, nova_done_fn done, void *arg, struct nova_error *err);
+
+/* Events: data is borrowed. One subscriber each for events and log lines; NULL stops. */
+typedef void (*nova_event_fn)(void *arg, const char *event, json_t *data);
+NOVA_PUBLIC void nova_host_on_event(struct nova_host *host, nova_event_fn fn, void *arg);
+enum nova_log_level { NOVA_LOG_ERROR, NOVA_LOG_WARNING, NOVA_LOG_INFO, NOVA_LOG_DEBUG };
+typedef void (*nova_log_fn)(void *arg, enum nova_log_level level, const char *line);
+NOVA_PUBLIC void nova_host_on_log(struct nova_host *host, nova_log_fn fn, void *arg);
+
+/* ---- client of a daemon's control socket -------------------------------------------------------- */
+
+struct nova_client;
+
+/* Connect to the unix socket at path. Commands may be executed at once: they wait for the greeting. If
+ * the connection fails or ends, outstanding calls answer NOVA_LINK and gone (may be NULL) is called. */
+NOVA_PUBLIC struct nova_client *nova_client_new(struct event_base *base, const char *path, nova_event_fn event,
+    void (*gone)(void *arg, const struct nova_error *err), void *arg, struct nova_error *err);
+NOVA_PUBLIC struct nova_client *nova_client_free(struct nova_client *client);
+NOVA_PUBLIC struct nova_op *nova_client_execute(struct nova_client *client, const char *command, json_t *args,
+    nova_done_fn done, void *arg, struct nova_error *err);
+
+/* ---- the relay alone ---------------------------------------------------------------------------- */
+
+struct nova_relay_config {
+	size_t struct_size;
+	bool listen_tls;          /* true: we wait for the peer; false: we dial it */
+	const char *address;      /* "host:port"; listening: "0.0.0.0:0" asks for any port */
+	const char *peer;         /* name the other side's certificate must carry */
+	const char *cert, *key, *ca; /* PEM files */
+	const char *unix_path;    /* listen_tls: the socket we connect to; else: the socket we listen on */
+	const char *codec;        /* "lz4", "none", ... */
+	uint64_t rate_bps;        /* bits a second, 0: no limit */
+};
+struct nova_relay;
+/* done is called once when both directions have ended (err NULL) or the relay failed. result carries
+ * bytes_raw, bytes_wire, ms. All strings are copied. */
+NOVA_PUBLIC struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_relay_config *config,
+    nova_event_fn event, nova_done_fn done, void *arg, struct nova_error *err);
+NOVA_PUBLIC struct nova_relay *nova_relay_free(struct nova_relay *relay);
+
+/* ---- drivers ------------------------------------------------------------------------------------ */
+
+/* Every verb is one asynchronous call: JSON arguments in, JSON answer out. drivers/README.md lists the
+ * arguments and answers of each verb. */
+enum nova_verb {
+	NOVA_VERB_PROBE,        /* {} -> {found, version, verbs:{name:true|"why not"}, facts} */
+	NOVA_VERB_CHECK,        /* {spec} -> {spec completed, needs:{memory_bytes,vcpus,disk_bytes}} or why not */
+	NOVA_VERB_CREATE,       /* {spec} -> {}: prepares disks and directories; not started */
+	NOVA_VERB_START,        /* {paused} -> {} */
+	NOVA_VERB_STOP,         /* {force, timeout_ms} -> {} */
+	NOVA_VERB_DELETE,       /* {keep_disks} -> {} */
+	NOVA_VERB_PAUSE,
+	NOVA_VERB_RESUME,
+	NOVA_VERB_SNAPSHOT,     /* {name, external} -> {} */
+	NOVA_VERB_RESTORE,      /* {name} -> {} */
+	NOVA_VERB_LIST,         /* {} -> [ {name,...} ]: what the runtime has, ours or not */
+	NOVA_VERB_ADOPT,        /* {qmp or id} -> {spec, runtime}: take over a running guest */
+	NOVA_VERB_REATTACH,     /* {runtime} -> {state}: after our own restart */
+	NOVA_VERB_STATS,        /* {} -> unified metrics */
+	NOVA_VERB_RESIZE,       /* {memory_bytes, vcpus} -> {} */
+	NOVA_VERB_OUT_PREPARE,  /* {mode} -> {spec, memory_bytes}: what the destination needs */
+	NOVA_VERB_OUT_START,    /* {path, mode, postcopy, ...}: stream into the unix socket at path */
+	NOVA_VERB_OUT_QUERY,    /* {} -> struct nova_sample as JSON */
+	NOVA_VERB_OUT_SET,      /* {downtime_limit_ms, bandwidth_bytes, throttle, postcopy} -> {} */
+	NOVA_VERB_OUT_CANCEL,   /* {} -> {}: answers when the guest is back in our hands */
+	NOVA_VERB_IN_PREPARE,   /* {spec, mode, ...} -> {path}: a paused guest that waits for its stream */
+	NOVA_VERB_PROFILE,
+	NOVA_VERB_OVERHEAD,
+	NOVA_VERB_CAPABILITIES,
+	NOVA_VERB_ESTIMATE,
+	NOVA_VERBS
+};
+NOVA_PUBLIC const char *nova_verb_name(enum nova_verb verb);
+
+enum nova_guest_state {
+	NOVA_GUEST_STOPPED,
+	NOVA_GUEST_STARTING,
+	NOVA_GUEST_RUNNING,
+	NOVA_GUEST_PAUSED,
+	NOVA_GUEST_INCOMING,  /* destination of a migration: not ours to run yet */
+	NOVA_GUEST_MIGRATED,  /* source after completed: stopped, kept until commit is known */
+	NOVA_GUEST_IN_DOUBT,
+	NOVA_GUEST_FAILED,
+	NOVA_GUEST_STATES
+};
+NOVA_PUBLIC const char *nova_guest_state_name(enum nova_guest_state state);
+
+/* What a driver sees of a guest. Owned by the engine, valid between CREATE/ADOPT/IN_PREPARE/REATTACH and
+ * DELETE. Drivers change only what is marked theirs. */
+struct nova_guest {
+	const char *name;            /* borrowed: the engine's */
+	const char *uuid;
+	const char *owner;
+	json_t *spec;                /* borrowed: the completed specification */
+	json_t *runtime;             /* driver's: facts that survive a daemon restart (pid, sockets); object */
+	enum nova_guest_state state; /* change it with nova_guest_set_state() */
+	void *driver_data;           /* driver's: live object, NULL until made */
+	struct nova_host *host;      /* borrowed */
+};
+
+/* The driver learned something. set_state tells users and the inventory; event goes to the engine's
+ * migration operations and to subscribers ("MIGRATION", "STOP", "RESUME", "EXIT", ...; data borrowed);
+ * save writes guest->runtime to the inventory at once (before the act that depends on it). */
+NOVA_PUBLIC void nova_guest_set_state(struct nova_guest *guest, enum nova_guest_state state, const char *why);
+NOVA_PUBLIC void nova_guest_event(struct nova_guest *guest, const char *event, json_t *data);
+NOVA_PUBLIC int nova_guest_save(struct nova_guest *guest, struct nova_error *err);
+
+/* What a driver instance gets from its host; borrowed until close. */
+struct nova_driver_env {
+	struct event_base *base;
+	const struct nova_config *config;
+	const char *state_dir;   /* private, 0700, exists */
+	const char *runtime_dir; /* short path for sockets, private, 0700, exists */
+	struct nova_host *host;
+};
+
+typedef struct nova_op *(*nova_verb_fn)(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done,
+    void *arg, struct nova_error *err);
+
+/* One struct per driver. Verbs that are NULL are answered "not supported by DRIVER". Required: open,
+ * close, PROBE. */
+struct nova_driver {
+	size_t struct_size; /* sizeof(struct nova_driver) */
+	const char *name;
+	const char *help;
+	void *(*open)(const struct nova_driver_env *env, struct nova_error *err);
+	void (*close)(void *self);             /* lets go of guests: they run on */
+	void (*forget)(void *self, struct nova_guest *guest); /* free driver_data, leave the guest alone */
+	nova_verb_fn verb[NOVA_VERBS];
+	const struct nova_param *spec_params;  /* what `create` accepts for this driver; ends with name NULL */
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pipe.h - join a local stream socket to a channel through the codec, both directions.
+ *
+ * Towards the channel, bytes are encoded with `out`; from it, decoded with `in`. Reading stops when the
+ * channel has no room; consumed() is said when the socket has taken the bytes. When the socket pauses,
+ * what is there is flushed. EOF travels as the channel's finish and arrives as shutdown(SHUT_WR).
+ */
+#ifndef NOVA_PIPE_H
+#define NOVA_PIPE_H
+
+#include "codec.h"
+
+struct nova_pipe;
+
+struct nova_pipe_stats {
+	struct nova_codec_stats out, in;
+	uint64_t socket_in_bytes, socket_out_bytes; /* read from, written to the socket */
+	uint64_t held_bytes;                        /* decoded, not yet taken by the socket */
+};
+
+struct nova_pipe_options {
+	struct nova_codec_options out, in;
+	const struct nova_scanner_ops *scanner; /* for out; NULL: opaque */
+};
+
+/* Nothing is left to move in one direction (err NULL, both: bits 1 = to channel, 2 = to socket), or the
+ * pipe broke (err). */
+typedef void (*nova_pipe_fn)(void *arg, unsigned ended, const struct nova_error *err);
+
+/* fd (non-blocking) and channel are stolen, also on failure. channel_events of links is used to hook in. */
+struct nova_pipe *nova_pipe_new(struct event_base *base, const struct nova_link_ops *links, int fd,
+    struct nova_channel *channel, const struct nova_pipe_options *options, nova_pipe_fn fn, void *arg,
+    struct nova_error *err);
+struct nova_pipe *nova_pipe_free(struct nova_pipe *pipe);
+void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats);
+/* Raw bytes and digest seen so far, to the channel (encoder) or to the socket (decoder). */
+void nova_pipe_digest_out(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes);
+void nova_pipe_digest_in(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes);
+
+#endif

@@ -1,0 +1,3 @@
+# qmp/: QMP client and server, migration-stream parser
+libnova_la_SOURCES += \
+	qmp/qmp.h

@@ -1,0 +1,1 @@
+# integration tests: real daemons, real QEMU
