@@ -4,6 +4,7 @@ libnova_la_SOURCES += \
 	engine/codec.h \
 	engine/error.c \
 	engine/flow.h \
+	engine/guest.c \
 	engine/novacron.h \
 	engine/op.c \
 	engine/op.h \

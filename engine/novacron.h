@@ -262,12 +262,18 @@ struct nova_guest {
 	json_t *runtime;             /* driver's: facts that survive a daemon restart (pid, sockets); object */
 	enum nova_guest_state state; /* change it with nova_guest_set_state() */
 	void *driver_data;           /* driver's: live object, NULL until made */
-	struct nova_host *host;      /* borrowed */
+	const struct nova_guest_hooks *hooks; /* borrowed: where the three calls below go */
+	void *hooks_arg;
 };
 
 /* The driver learned something. set_state tells users and the inventory; event goes to the engine's
  * migration operations and to subscribers ("MIGRATION", "STOP", "RESUME", "EXIT", ...; data borrowed);
  * save writes guest->runtime to the inventory at once (before the act that depends on it). */
+struct nova_guest_hooks {
+	void (*set_state)(struct nova_guest *guest, enum nova_guest_state state, const char *why);
+	void (*event)(struct nova_guest *guest, const char *event, json_t *data);
+	int (*save)(struct nova_guest *guest, struct nova_error *err);
+};
 NOVA_PUBLIC void nova_guest_set_state(struct nova_guest *guest, enum nova_guest_state state, const char *why);
 NOVA_PUBLIC void nova_guest_event(struct nova_guest *guest, const char *event, json_t *data);
 NOVA_PUBLIC int nova_guest_save(struct nova_guest *guest, struct nova_error *err);
@@ -278,7 +284,8 @@ struct nova_driver_env {
 	const struct nova_config *config;
 	const char *state_dir;   /* private, 0700, exists */
 	const char *runtime_dir; /* short path for sockets, private, 0700, exists */
-	struct nova_host *host;
+	nova_log_fn log;         /* never NULL */
+	void *log_arg;
 };
 
 typedef struct nova_op *(*nova_verb_fn)(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done,
