@@ -9,4 +9,5 @@ libnova_la_SOURCES += \
 	engine/op.c \
 	engine/op.h \
 	engine/pipe.h \
+	engine/plugins.h \
 	engine/steps.h

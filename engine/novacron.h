@@ -138,6 +138,10 @@ struct nova_identity {
 	char from[128]; /* "unix uid 1000 pid 77", "tls alpha 10.0.0.1", "embedded" */
 };
 
+struct nova_host;
+typedef struct nova_op *(*nova_command_fn)(struct nova_host *host, const struct nova_identity *who, json_t *args,
+    nova_done_fn done, void *arg, struct nova_error *err);
+
 /* One row per command of the control protocol; the command line is made from the same rows. */
 struct nova_command {
 	const char *name;                /* "migrate" */
@@ -146,13 +150,16 @@ struct nova_command {
 	const struct nova_param *params; /* ends with a row whose name is NULL */
 	bool job;                        /* answers {"job": ID} at once; JOB_* events follow */
 	bool hidden;                     /* for programs only: not in --help */
+	nova_command_fn start;           /* the engine's */
 };
 
 NOVA_PUBLIC const struct nova_command *nova_commands(size_t *count);
+/* What `create` accepts for this driver; NULL: no such driver is built in. */
+NOVA_PUBLIC const struct nova_param *nova_driver_params(const char *driver, size_t *count);
+/* The names of the drivers that are built in; ends with NULL. */
+NOVA_PUBLIC const char *const *nova_driver_names(void);
 
 /* ---- host: the engine --------------------------------------------------------------------------- */
-
-struct nova_host;
 
 /* Open the state directory (journal, inventory), re-adopt running guests, and listen on the control
  * socket and peer addresses the configuration names (none named: none opened). base and config are
@@ -162,6 +169,16 @@ NOVA_PUBLIC struct nova_host *nova_host_new(struct event_base *base, const struc
 /* Stop listening and let go of every guest; guests run on. Running jobs are dropped where they stand and
  * finished or undone by the next start. */
 NOVA_PUBLIC struct nova_host *nova_host_free(struct nova_host *host);
+/* The port peers reach us at (the first listening address), 0: we do not listen. */
+NOVA_PUBLIC int nova_host_port(const struct nova_host *host);
+/* Path of the control socket, borrowed; NULL: there is none. */
+NOVA_PUBLIC const char *nova_host_control_path(const struct nova_host *host);
+/* Who a local process is, by the roles of the configuration (root is admin). */
+NOVA_PUBLIC void nova_host_identify(const struct nova_host *host, unsigned uid, unsigned gid, int pid,
+    struct nova_identity *who);
+/* May this identity see this event (guests of others are invisible without the right)? */
+NOVA_PUBLIC bool nova_host_may_see(const struct nova_host *host, const struct nova_identity *who,
+    const char *event, json_t *data);
 
 /* Run a command. args (borrowed) is an object or NULL. */
 NOVA_PUBLIC struct nova_op *nova_host_execute(struct nova_host *host, const struct nova_identity *who,
