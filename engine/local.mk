@@ -1,7 +1,9 @@
 # engine/: libnovacron's core
 libnova_la_SOURCES += \
+	engine/buf.c \
 	engine/cleanup.h \
 	engine/codec.h \
+	engine/cursor.h \
 	engine/error.c \
 	engine/flow.h \
 	engine/guest.c \

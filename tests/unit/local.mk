@@ -1,8 +1,12 @@
 # Unit tests: one program per area, tests/unit/test_AREA.c. All link the whole library statically.
 UNIT_LDADD = libnova.la $(CMOCKA_LIBS)
 unit_programs = tests/unit/test_error
+unit_programs += tests/unit/test_cursor
 check_PROGRAMS += $(unit_programs)
 TESTS += $(unit_programs)
 
 tests_unit_test_error_SOURCES = tests/unit/test_error.c
 tests_unit_test_error_LDADD = $(UNIT_LDADD)
+
+tests_unit_test_cursor_SOURCES = tests/unit/test_cursor.c
+tests_unit_test_cursor_LDADD = $(UNIT_LDADD)
