@@ -156,16 +156,19 @@ struct nova_command {
 NOVA_PUBLIC const struct nova_command *nova_commands(size_t *count);
 /* What `create` accepts for this driver; NULL: no such driver is built in. */
 NOVA_PUBLIC const struct nova_param *nova_driver_params(const char *driver, size_t *count);
-/* The names of the drivers that are built in; ends with NULL. */
-NOVA_PUBLIC const char *const *nova_driver_names(void);
+/* The name of a driver that is built in; NULL past the last one. */
+NOVA_PUBLIC const char *nova_driver_name(size_t index);
 
 /* ---- host: the engine --------------------------------------------------------------------------- */
 
+enum nova_log_level { NOVA_LOG_ERROR, NOVA_LOG_WARNING, NOVA_LOG_INFO, NOVA_LOG_DEBUG };
+typedef void (*nova_log_fn)(void *arg, enum nova_log_level level, const char *line);
+
 /* Open the state directory (journal, inventory), re-adopt running guests, and listen on the control
  * socket and peer addresses the configuration names (none named: none opened). base and config are
- * borrowed until nova_host_free(). */
+ * borrowed until nova_host_free(); log (may be NULL) gets every line. */
 NOVA_PUBLIC struct nova_host *nova_host_new(struct event_base *base, const struct nova_config *config,
-    struct nova_error *err);
+    nova_log_fn log, void *log_arg, struct nova_error *err);
 /* Stop listening and let go of every guest; guests run on. Running jobs are dropped where they stand and
  * finished or undone by the next start. */
 NOVA_PUBLIC struct nova_host *nova_host_free(struct nova_host *host);
@@ -184,12 +187,9 @@ NOVA_PUBLIC bool nova_host_may_see(const struct nova_host *host, const struct no
 NOVA_PUBLIC struct nova_op *nova_host_execute(struct nova_host *host, const struct nova_identity *who,
     const char *command, json_t *args, nova_done_fn done, void *arg, struct nova_error *err);
 
-/* Events: data is borrowed. One subscriber each for events and log lines; NULL stops. */
+/* Events: data is borrowed. One subscriber; NULL stops. */
 typedef void (*nova_event_fn)(void *arg, const char *event, json_t *data);
 NOVA_PUBLIC void nova_host_on_event(struct nova_host *host, nova_event_fn fn, void *arg);
-enum nova_log_level { NOVA_LOG_ERROR, NOVA_LOG_WARNING, NOVA_LOG_INFO, NOVA_LOG_DEBUG };
-typedef void (*nova_log_fn)(void *arg, enum nova_log_level level, const char *line);
-NOVA_PUBLIC void nova_host_on_log(struct nova_host *host, nova_log_fn fn, void *arg);
 
 /* ---- client of a daemon's control socket -------------------------------------------------------- */
 
