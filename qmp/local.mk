@@ -1,3 +1,7 @@
 # qmp/: QMP client and server, migration-stream parser
 libnova_la_SOURCES += \
-	qmp/qmp.h
+	qmp/qmp.h \
+	qmp/reader.c \
+	qmp/reader.h \
+	qmp/wire.c \
+	qmp/wire.h

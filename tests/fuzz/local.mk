@@ -1,1 +1,29 @@
-# fuzz targets: built with --enable-fuzzing
+# Fuzz targets (libFuzzer), built by CC=clang configure --enable-fuzzing --disable-shared. One program per parser,
+# tests/fuzz/fuzz_NAME.c, that starts from the seeds in tests/fuzz/corpus/NAME/. To add one: a line in
+# fuzz_programs; its SOURCES, LDADD = $(fuzz_libs) and LDFLAGS = $(fuzz_link); its seeds. `make check-fuzz` runs
+# each for FUZZ_SECONDS and fails on a crash, a leak or an input that takes longer than 10 s.
+FUZZ_SECONDS = 20
+FUZZ_FLAGS = -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
+fuzz_libs = libnova.la
+fuzz_link = $(AM_LDFLAGS) -fsanitize=fuzzer -static
+fuzz_programs =
+
+if FUZZING
+noinst_PROGRAMS += $(fuzz_programs)
+endif
+
+EXTRA_DIST += tests/fuzz/corpus
+
+# New finds go into a directory of the build tree, crashing inputs beside it: the seeds stay as they are.
+check-fuzz: $(fuzz_programs)
+	@test -n "$(fuzz_programs)" || { echo "no fuzz targets: configure with CC=clang --enable-fuzzing --disable-shared"; exit 1; }
+	@for program in $(fuzz_programs); do \
+		name=$${program##*/fuzz_}; \
+		mkdir -p tests/fuzz/found/$$name; \
+		echo "== $$name: $(FUZZ_SECONDS) s"; \
+		./$$program -max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS) -artifact_prefix=tests/fuzz/$$name- \
+			tests/fuzz/found/$$name $(srcdir)/tests/fuzz/corpus/$$name \
+			>tests/fuzz/$$name.log 2>&1 || { tail -40 tests/fuzz/$$name.log; exit 1; }; \
+		grep -E '^stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' tests/fuzz/$$name.log; \
+	done
+.PHONY: check-fuzz
