@@ -3,7 +3,8 @@
  * qmp.h - QEMU Machine Protocol: client and server on one loop.
  *
  * Protocol: QEMU's docs/interop/qmp-spec. Errors of the peer keep its class and text: category
- * NOVA_REFUSED (class CommandNotFound too), text "CLASS: text". Messages are bounded in bytes and
+ * NOVA_REFUSED (class CommandNotFound too), text "CLASS: text"; an error object with a member "category" (our
+ * own daemons send it) gives that category and the text alone. Messages are bounded in bytes and
  * nesting; a peer that sends more is closed with NOVA_INVALID.
  */
 #ifndef NOVA_QMP_H
@@ -40,9 +41,11 @@ struct qmp_client *qmp_client_free(struct qmp_client *client);
 bool qmp_client_ready(const struct qmp_client *client);
 /* The pid at the other end (SO_PEERCRED), or -1. */
 int qmp_client_pid(const struct qmp_client *client);
+/* Messages that were no event and answered nothing we asked: late, duplicate or invented replies. */
+uint64_t qmp_client_strays(const struct qmp_client *client);
 
 struct qmp_call {
-	int limit_ms; /* 0: 10 s; the answer then is NOVA_TIMEOUT and a late reply is ignored */
+	int limit_ms; /* 0: 10 s, < 0: none; the answer then is NOVA_TIMEOUT and a late reply is ignored */
 	int fd;       /* sent along (SCM_RIGHTS) if > 0; borrowed for the call */
 	bool oob;     /* exec-oob where offered, else in band */
 };

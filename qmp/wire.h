@@ -23,7 +23,10 @@ struct qmp_wire {
 	struct qmp_reader reader;
 };
 
-#define QMP_WIRE_CLOSED { .fd = -1, .pass_fd = -1 }
+#define QMP_WIRE_CLOSED                                                                                      \
+	{                                                                                                    \
+		.fd = -1, .pass_fd = -1                                                                      \
+	}
 
 /* fd (non-blocking, stolen also on failure) is watched from now on: on_read when there is something to read
  * or the peer is gone, on_write when queued bytes can leave. */

@@ -10,3 +10,7 @@ tests_unit_test_error_LDADD = $(UNIT_LDADD)
 
 tests_unit_test_cursor_SOURCES = tests/unit/test_cursor.c
 tests_unit_test_cursor_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_qmp_qemu
+tests_unit_test_qmp_qemu_SOURCES = tests/unit/test_qmp_qemu.c tests/unit/loop.h
+tests_unit_test_qmp_qemu_LDADD = $(UNIT_LDADD)
