@@ -221,6 +221,8 @@ struct nova_relay;
 NOVA_PUBLIC struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_relay_config *config,
     nova_event_fn event, nova_done_fn done, void *arg, struct nova_error *err);
 NOVA_PUBLIC struct nova_relay *nova_relay_free(struct nova_relay *relay);
+/* listen_tls: the bound port. */
+NOVA_PUBLIC int nova_relay_port(const struct nova_relay *relay);
 
 /* ---- drivers ------------------------------------------------------------------------------------ */
 
