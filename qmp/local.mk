@@ -3,8 +3,13 @@ libnova_la_SOURCES += \
 	qmp/call.c \
 	qmp/client.c \
 	qmp/client.h \
+	qmp/connection.c \
+	qmp/control.c \
+	qmp/listen.c \
 	qmp/qmp.h \
 	qmp/reader.c \
 	qmp/reader.h \
+	qmp/server.c \
+	qmp/server.h \
 	qmp/wire.c \
 	qmp/wire.h

@@ -41,7 +41,7 @@ struct qmp_client *qmp_client_free(struct qmp_client *client);
 bool qmp_client_ready(const struct qmp_client *client);
 /* The pid at the other end (SO_PEERCRED), or -1. */
 int qmp_client_pid(const struct qmp_client *client);
-/* Messages that were no event and answered nothing we asked: late, duplicate or invented replies. */
+/* Messages that were no event and answered nothing we asked: duplicate or invented replies. */
 uint64_t qmp_client_strays(const struct qmp_client *client);
 
 struct qmp_call {
@@ -56,19 +56,21 @@ struct nova_op *qmp_execute(struct qmp_client *client, const char *command, json
 /* ---- server (our control socket) ---- */
 
 struct qmp_server;
-struct qmp_connection;
 
+/* None of these may free the server. */
 struct qmp_server_events {
 	/* A client connected: fill *who from its credentials (role NONE refuses it with a message). */
 	void (*identify)(void *arg, unsigned uid, unsigned gid, int pid, struct nova_identity *who);
 	/* Start a command: same contract as nova_host_execute. Answers may come out of order. */
 	struct nova_op *(*execute)(void *arg, const struct nova_identity *who, const char *command, json_t *args,
 	    nova_done_fn done, void *done_arg, struct nova_error *err);
+	/* Is there such a command? If not the error has the class CommandNotFound. NULL: execute decides. */
+	bool (*knows)(void *arg, const char *command);
 	/* May this client see this event? NULL: all. */
 	bool (*may_see)(void *arg, const struct nova_identity *who, const char *event, json_t *data);
 };
 
-/* Listen on a unix socket (mode 0660 unless said; a stale socket file is replaced, a live one is an error).
+/* Listen on a unix socket (mode 0: 0660; a stale socket file is replaced, a live one is an error).
  * version (stolen) goes into the greeting. At most max_connections (0: 1200) are served. */
 struct qmp_server *qmp_server_new(struct event_base *base, const char *path, unsigned mode, json_t *version,
     int max_connections, const struct qmp_server_events *events, void *arg, struct nova_error *err);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -38,9 +39,9 @@ int qmp_wire_open(struct qmp_wire *wire, struct event_base *base, int fd, const 
 	qmp_reader_init(&wire->reader, limits);
 	wire->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_read, arg);
 	wire->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_write, arg);
-	wire->hangup = event_new(base, fd, EV_CLOSED | EV_PERSIST, on_read, arg);
+	wire->look = event_new(base, -1, EV_PERSIST, on_read, arg);
 	wire->out = evbuffer_new();
-	if (wire->readable && wire->writable && wire->hangup && wire->out &&
+	if (wire->readable && wire->writable && wire->look && wire->out &&
 	    event_add(wire->readable, NULL) == 0)
 		return 0;
 	qmp_wire_close(wire);
@@ -65,7 +66,7 @@ void qmp_wire_close(struct qmp_wire *wire)
 {
 	free_event(&wire->readable);
 	free_event(&wire->writable);
-	free_event(&wire->hangup);
+	free_event(&wire->look);
 	if (wire->out)
 		evbuffer_free(wire->out);
 	wire->out = NULL;
@@ -88,10 +89,31 @@ int qmp_wire_read(struct qmp_wire *wire, struct nova_error *err)
 	return nova_error_set(err, NOVA_LINK, "reading failed: %s", strerrordesc_np(errno));
 }
 
+/* libevent's EV_CLOSED would tell at once, but spins when a peer dies with unread bytes (EPOLLERR alone). */
 void qmp_wire_pause(struct qmp_wire *wire, bool pause)
 {
-	event_add(pause ? wire->hangup : wire->readable, NULL);
-	event_del(pause ? wire->readable : wire->hangup);
+	const struct timeval second = { 1, 0 };
+
+	if (pause) {
+		event_del(wire->readable);
+		event_add(wire->look, &second);
+	} else {
+		event_del(wire->look);
+		event_add(wire->readable, NULL);
+	}
+}
+
+void qmp_wire_stop(struct qmp_wire *wire)
+{
+	event_del(wire->readable);
+	event_del(wire->look);
+}
+
+bool qmp_wire_hung_up(const struct qmp_wire *wire)
+{
+	struct pollfd peer = { .fd = wire->fd, .events = POLLRDHUP };
+
+	return poll(&peer, 1, 0) > 0 && peer.revents;
 }
 
 size_t qmp_wire_queued(const struct qmp_wire *wire)

@@ -16,7 +16,7 @@ struct qmp_wire {
 	int fd;                 /* owned; -1: not open */
 	struct event *readable; /* owned */
 	struct event *writable; /* owned: armed while something is queued */
-	struct event *hangup;   /* owned: armed while reading is paused */
+	struct event *look;     /* owned: armed while reading is paused, see qmp_wire_pause() */
 	struct evbuffer *out;   /* owned */
 	int pass_fd;            /* owned: travels with the byte at pass_after; -1: none */
 	size_t pass_after;      /* bytes of out before it */
@@ -37,8 +37,11 @@ void qmp_wire_close(struct qmp_wire *wire);
 
 /* One read into the reader: 1 got something, 0 nothing there now, -1 NOVA_LINK. */
 int qmp_wire_read(struct qmp_wire *wire, struct nova_error *err);
-/* Stop or go on reading; paused, on_read still tells when the peer has gone. */
+/* Stop or go on reading. Paused, on_read comes once a second with EV_TIMEOUT, to ask qmp_wire_hung_up(). */
 void qmp_wire_pause(struct qmp_wire *wire, bool pause);
+/* Stop reading for good. */
+void qmp_wire_stop(struct qmp_wire *wire);
+bool qmp_wire_hung_up(const struct qmp_wire *wire);
 
 size_t qmp_wire_queued(const struct qmp_wire *wire);
 /* Queue bytes, to leave from the loop. pass_fd (stolen; -1: none) travels with their first byte; one at a

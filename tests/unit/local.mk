@@ -14,3 +14,11 @@ tests_unit_test_cursor_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_qmp_qemu
 tests_unit_test_qmp_qemu_SOURCES = tests/unit/test_qmp_qemu.c tests/unit/loop.h
 tests_unit_test_qmp_qemu_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_qmp
+tests_unit_test_qmp_SOURCES = tests/unit/test_qmp.c tests/unit/loop.h
+tests_unit_test_qmp_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_qmp_server
+tests_unit_test_qmp_server_SOURCES = tests/unit/test_qmp_server.c tests/unit/loop.h
+tests_unit_test_qmp_server_LDADD = $(UNIT_LDADD)

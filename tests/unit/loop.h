@@ -50,17 +50,18 @@ static inline void loop_tick(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Run turns of the loop until the condition holds; fails the test after LOOP_LIMIT_S. */
-#define LOOP_UNTIL(loop, condition)                                                                          \
-	do {                                                                                                 \
-		double limit_ = loop_now() + LOOP_LIMIT_S;                                                   \
-		struct timeval tick_ = { 0, 50000 };                                                         \
-		struct event *ticker_ = event_new((loop)->base, -1, EV_PERSIST, loop_tick, NULL);            \
-		event_add(ticker_, &tick_);                                                                  \
-		while (!(condition) && loop_now() < limit_)                                                  \
-			event_base_loop((loop)->base, EVLOOP_ONCE);                                          \
-		event_free(ticker_);                                                                         \
-		if (!(condition))                                                                            \
-			fail_msg("%s:%d: still not: %s", __FILE__, __LINE__, #condition);                    \
+#define LOOP_UNTIL(loop, condition) \
+	do { \
+		double limit_ = loop_now() + LOOP_LIMIT_S; \
+		struct timeval tick_ = { 0, 50000 }; \
+		struct event *ticker_ = event_new((loop)->base, -1, EV_PERSIST, loop_tick, NULL); \
+		bool holds_; \
+		event_add(ticker_, &tick_); \
+		while (!(holds_ = (condition)) && loop_now() < limit_) \
+			event_base_loop((loop)->base, EVLOOP_ONCE); \
+		event_free(ticker_); \
+		if (!holds_) \
+			fail_msg("%s:%d: still not: %s", __FILE__, __LINE__, #condition); \
 	} while (0)
 
 /* Run the loop for a while, to see that something does not happen. */
