@@ -30,28 +30,36 @@ struct nova_span {
 struct nova_scanner_ops {
 	void *(*new)(void);
 	void (*free)(void *scanner);
-	/* Classify from data[0]: fill *span and return 1 for a span that lies whole in data[0..length);
-	 * return 0 if more bytes are needed to tell (more_bytes: at least how many in all). Must make progress
-	 * when length >= 8192: then a span of kind BYTES is always possible. eof: no more will come. */
-	int (*next)(void *scanner, const uint8_t *data, size_t length, bool eof, struct nova_span *span);
+	/* Classify from data[0]: fill *span and return 1 for a span that lies whole in data[0..length), or
+	 * return 0 if it takes more bytes to tell; the next call starts where the span ended (or at the same
+	 * place, with more). Must make progress when length >= NOVA_SCAN_MAX: then a span of kind BYTES is
+	 * always possible. Records whose page is not a multiple of NOVA_PAGE_BYTES count as BYTES. */
+	int (*next)(void *scanner, const uint8_t *data, size_t length, struct nova_span *span);
 };
+#define NOVA_SCAN_MAX 8192u
 
 /* ---- encoder ---- */
 
-enum nova_codec { NOVA_CODEC_AUTO, NOVA_CODEC_NONE, NOVA_CODEC_LZ4, NOVA_CODEC_ZSTD, NOVA_CODECS };
+enum nova_codec {
+	NOVA_CODEC_AUTO,
+	NOVA_CODEC_NONE,
+	NOVA_CODEC_LZ4,
+	NOVA_CODEC_ZSTD,
+	NOVA_CODECS
+};
 const char *nova_codec_name(enum nova_codec codec);
 
 struct nova_codec_options {
 	enum nova_codec codec;
-	int level;              /* of that codec; 0: its default */
-	size_t history_bytes;   /* budget of the page history, the same on both sides; 0: none */
+	int level;            /* of that codec; 0: its default */
+	size_t history_bytes; /* budget of the page history, the same on both sides; 0: none */
 };
 
 struct nova_codec_stats {
 	uint64_t raw_bytes, encoded_bytes;
 	uint64_t pages, fill_pages, same_pages, delta_pages, reference_pages, raw_pages;
 	uint64_t blocks;
-	uint64_t busy_us;     /* time spent in the codec */
+	uint64_t busy_us; /* time spent in the codec */
 };
 
 struct nova_encoder;
@@ -61,9 +69,19 @@ struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
     struct nova_error *err);
 struct nova_encoder *nova_encoder_free(struct nova_encoder *encoder);
 /* Take raw bytes. Blocks are emitted as they fill; the rest waits for more input or flush. */
-int nova_encoder_feed(struct nova_encoder *encoder, const uint8_t *raw, size_t length, struct nova_error *err);
+int nova_encoder_feed(
+    struct nova_encoder *encoder, const uint8_t *raw, size_t length, struct nova_error *err);
 /* Emit what is there: input paused. eof: nothing more will come. */
 int nova_encoder_flush(struct nova_encoder *encoder, bool eof, struct nova_error *err);
+/* The same in small steps and without a copy: write up to *room bytes (at least 64 KiB) to the place
+ * returned, say how many, then step until it returns 0: each step emits at most one block (1) or needs more
+ * input (0). flush: what is there goes out, also half a record. NULL: step first. */
+uint8_t *nova_encoder_space(struct nova_encoder *encoder, size_t *room);
+void nova_encoder_filled(struct nova_encoder *encoder, size_t length);
+int nova_encoder_step(struct nova_encoder *encoder, bool flush, struct nova_error *err);
+/* From the next block on; NOVA_INVALID for a codec or level there is not. */
+int nova_encoder_set_codec(
+    struct nova_encoder *encoder, enum nova_codec codec, int level, struct nova_error *err);
 /* Of the raw bytes fed so far, also those not yet emitted. */
 void nova_encoder_digest(const struct nova_encoder *encoder, uint8_t digest[16], uint64_t *raw_bytes);
 void nova_encoder_stats(const struct nova_encoder *encoder, struct nova_codec_stats *stats);
@@ -76,8 +94,8 @@ struct nova_decoder *nova_decoder_new(const struct nova_codec_options *options, 
 struct nova_decoder *nova_decoder_free(struct nova_decoder *decoder);
 /* One message gives *raw_length bytes at *raw (borrowed until the next call). NOVA_INVALID on anything an
  * encoder cannot have made; the decoder is useless afterwards, but memory safe. */
-int nova_decoder_feed(struct nova_decoder *decoder, const uint8_t *message, size_t length, const uint8_t **raw,
-    size_t *raw_length, struct nova_error *err);
+int nova_decoder_feed(struct nova_decoder *decoder, const uint8_t *message, size_t length,
+    const uint8_t **raw, size_t *raw_length, struct nova_error *err);
 void nova_decoder_digest(const struct nova_decoder *decoder, uint8_t digest[16], uint64_t *raw_bytes);
 void nova_decoder_stats(const struct nova_decoder *decoder, struct nova_codec_stats *stats);
 

@@ -13,3 +13,12 @@ libnova_la_SOURCES += \
 	engine/pipe.h \
 	engine/plugins.h \
 	engine/steps.h
+
+# the codec of the data path
+libnova_la_SOURCES += \
+	engine/codec.c \
+	engine/codec_block.h \
+	engine/codec_decode.c \
+	engine/codec_encode.c \
+	engine/codec_pack.c \
+	engine/codec_pack.h

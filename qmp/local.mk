@@ -13,3 +13,6 @@ libnova_la_SOURCES += \
 	qmp/server.h \
 	qmp/wire.c \
 	qmp/wire.h
+
+# a scanner of the migration stream, for the codec
+libnova_la_SOURCES += qmp/stream.c qmp/stream.h

@@ -22,3 +22,8 @@ tests_unit_test_qmp_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_qmp_server
 tests_unit_test_qmp_server_SOURCES = tests/unit/test_qmp_server.c tests/unit/loop.h
 tests_unit_test_qmp_server_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_codec
+tests_unit_test_codec_SOURCES = tests/unit/test_codec.c
+tests_unit_test_codec_LDADD = $(UNIT_LDADD)
+EXTRA_DIST += tests/fixtures/README.md tests/fixtures/guest.S tests/fixtures/qemu72-multifd.zst \
+	tests/fixtures/qemu72-postcopy.zst tests/fixtures/qemu72-xbzrle.zst

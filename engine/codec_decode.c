@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * codec_decode.c - blocks in, raw stream out. Trusts nothing in a message.
+ *
+ * Every token is checked against what is left of content, tokens and the 64 KiB of raw stream that a block
+ * may have; the first thing that an encoder cannot have made ends the decoder. Memory: 64 KiB and the
+ * unpacker's.
+ */
+#include "codec.h"
+#include "codec_block.h"
+#include "codec_pack.h"
+#include "cursor.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+struct nova_decoder {
+	struct nova_unpacker *unpacker;
+	XXH3_state_t *digest;
+	struct nova_codec_stats stats;
+	uint64_t busy_ns;
+	struct nova_predict predict;
+	bool broken;
+
+	/* the block at hand */
+	struct nova_cursor content, tokens;
+	struct nova_writer out;
+	const uint8_t *header[NOVA_RECORDS]; /* for the next record of that kind; NULL: as predicted */
+	size_t header_length[NOVA_RECORDS];
+	uint8_t raw[NOVA_BLOCK_RAW_MAX];
+};
+
+struct head {
+	enum nova_codec codec;
+	bool fresh;
+	size_t raw, content, tokens;
+};
+
+static int read_head(struct nova_cursor *c, struct head *head, struct nova_error *err)
+{
+	uint8_t first = nova_get_u8(c);
+	uint64_t raw = nova_get_varint(c);
+	uint64_t content = nova_get_varint(c);
+	uint64_t tokens = nova_get_varint(c);
+	unsigned codec = first & 0x0f;
+
+	if (c->bad)
+		return nova_error_set(err, NOVA_INVALID, "a block ends within its head");
+	if (codec == NOVA_CODEC_AUTO || codec >= NOVA_CODECS || (first & ~(0x0fu | NOVA_BLOCK_FRESH)))
+		return nova_error_set(err, NOVA_INVALID, "a block of unknown kind 0x%02x", first);
+	if (raw > NOVA_BLOCK_RAW_MAX || content > NOVA_BLOCK_RAW_MAX || tokens > NOVA_TOKENS_MAX)
+		return nova_error_set(err, NOVA_INVALID, "a block beyond the limits (%ju bytes, %ju, %ju)",
+		    (uintmax_t)raw, (uintmax_t)content, (uintmax_t)tokens);
+	*head = (struct head) { (enum nova_codec)codec, first & NOVA_BLOCK_FRESH, raw, content, tokens };
+	return 0;
+}
+
+/* ---- records ------------------------------------------------------------------------------------ */
+
+static void put_header(struct nova_decoder *dec, enum nova_record record)
+{
+	struct nova_predict *p = &dec->predict;
+	uint8_t predicted[NOVA_PREDICT_MAX];
+
+	if (dec->header[record]) {
+		nova_put_bytes(&dec->out, dec->header[record], dec->header_length[record]);
+		nova_predict_learn(p, record, dec->header[record], dec->header_length[record]);
+		dec->header[record] = NULL;
+	} else {
+		size_t length = nova_predict_header(p, record, p->page, predicted);
+
+		nova_put_bytes(&dec->out, predicted, length);
+	}
+	p->page += NOVA_PAGE_BYTES;
+	dec->stats.pages++;
+}
+
+static void put_copied(struct nova_decoder *dec, uint64_t length)
+{
+	const uint8_t *from = length <= NOVA_BLOCK_RAW_MAX ? nova_get_bytes(&dec->content, length) : NULL;
+
+	if (from)
+		nova_put_bytes(&dec->out, from, length);
+	else
+		dec->content.bad = true;
+}
+
+static void put_pages(struct nova_decoder *dec, uint64_t count)
+{
+	for (; count && !dec->out.bad && !dec->content.bad; count--) {
+		put_header(dec, NOVA_RECORD_PAGE);
+		put_copied(dec, NOVA_PAGE_BYTES);
+		dec->stats.raw_pages++;
+	}
+}
+
+static void put_fills(struct nova_decoder *dec, uint64_t count)
+{
+	for (; count && !dec->out.bad; count--) {
+		put_header(dec, NOVA_RECORD_FILL);
+		nova_put_u8(&dec->out, dec->predict.fill);
+		dec->stats.fill_pages++;
+	}
+}
+
+static void seek(struct nova_decoder *dec, unsigned number)
+{
+	int64_t pages = number < NOVA_TOKEN_MORE ? (int64_t)number + 1 : nova_get_zigzag(&dec->tokens);
+
+	dec->predict.page += (uint64_t)pages * NOVA_PAGE_BYTES;
+}
+
+static void take_header(struct nova_decoder *dec, enum nova_record record)
+{
+	uint64_t length = nova_get_varint(&dec->tokens);
+
+	dec->header[record] = length <= NOVA_BLOCK_RAW_MAX ? nova_get_bytes(&dec->content, length) : NULL;
+	dec->header_length[record] = length;
+	if (!dec->header[record])
+		dec->content.bad = true;
+}
+
+static void take_note(struct nova_decoder *dec, unsigned note)
+{
+	switch (note) {
+	case NOVA_NOTE_PAGE_HEADER:
+		take_header(dec, NOVA_RECORD_PAGE);
+		break;
+	case NOVA_NOTE_FILL_HEADER:
+		take_header(dec, NOVA_RECORD_FILL);
+		break;
+	case NOVA_NOTE_FILL_BYTE:
+		dec->predict.fill = nova_get_u8(&dec->tokens);
+		break;
+	default:
+		dec->tokens.bad = true;
+	}
+}
+
+static uint64_t take_count(struct nova_decoder *dec, unsigned number)
+{
+	uint64_t more = number < NOVA_TOKEN_MORE ? 0 : nova_get_varint(&dec->tokens);
+
+	if (more > NOVA_BLOCK_RAW_MAX)
+		dec->tokens.bad = true;
+	return dec->tokens.bad ? 0 : number + more + 1;
+}
+
+static void take_token(struct nova_decoder *dec)
+{
+	uint8_t byte = nova_get_u8(&dec->tokens);
+	unsigned number = byte & 0x1f;
+
+	switch ((enum nova_token)(byte >> 5)) {
+	case NOVA_TOKEN_BYTES:
+		put_copied(dec, take_count(dec, number));
+		break;
+	case NOVA_TOKEN_PAGES:
+		put_pages(dec, take_count(dec, number));
+		break;
+	case NOVA_TOKEN_FILLS:
+		put_fills(dec, take_count(dec, number));
+		break;
+	case NOVA_TOKEN_SEEK:
+		seek(dec, number);
+		break;
+	case NOVA_TOKEN_NOTE:
+		take_note(dec, number);
+		break;
+	default:
+		dec->tokens.bad = true;
+	}
+}
+
+static int rebuild(
+    struct nova_decoder *dec, const struct head *head, const uint8_t *body, struct nova_error *err)
+{
+	dec->content = nova_cursor_of(body, head->content);
+	dec->tokens = nova_cursor_of(body + head->content, head->tokens);
+	dec->out = nova_writer_of(dec->raw, head->raw);
+	dec->header[NOVA_RECORD_PAGE] = dec->header[NOVA_RECORD_FILL] = NULL;
+	while (nova_cursor_left(&dec->tokens) && !dec->content.bad && !dec->out.bad)
+		take_token(dec);
+	if (dec->tokens.bad || dec->content.bad || dec->out.bad)
+		return nova_error_set(err, NOVA_INVALID, "a block's tokens do not fit its content");
+	if (nova_cursor_left(&dec->content) || nova_writer_used(&dec->out) != head->raw)
+		return nova_error_set(err, NOVA_INVALID, "a block makes %zu bytes and says %zu",
+		    nova_writer_used(&dec->out), head->raw);
+	return 0;
+}
+
+static int decode(struct nova_decoder *dec, const uint8_t *message, size_t length, struct nova_error *err)
+{
+	struct nova_cursor c = nova_cursor_of(message, length);
+	struct head head = { 0 };
+	const uint8_t *body;
+
+	if (length > NOVA_MESSAGE_MAX)
+		return nova_error_set(
+		    err, NOVA_INVALID, "a message of %zu bytes, %u are allowed", length, NOVA_MESSAGE_MAX);
+	if (read_head(&c, &head, err) < 0 ||
+	    nova_unpacker_unpack(dec->unpacker, head.codec, head.fresh, c.at, nova_cursor_left(&c),
+	        head.content + head.tokens, &body, err) < 0 ||
+	    rebuild(dec, &head, body, err) < 0)
+		return -1;
+	XXH3_128bits_update(dec->digest, dec->raw, head.raw);
+	dec->stats.raw_bytes += head.raw;
+	dec->stats.encoded_bytes += length;
+	dec->stats.blocks++;
+	return 0;
+}
+
+/* ---- the interface ------------------------------------------------------------------------------ */
+
+struct nova_decoder *nova_decoder_new(const struct nova_codec_options *options, struct nova_error *err)
+{
+	struct nova_decoder *dec = malloc(sizeof(*dec));
+
+	if (!dec) {
+		nova_error_set(err, NOVA_SYSTEM, "out of memory for the decoder");
+		return NULL;
+	}
+	memset(dec, 0, offsetof(struct nova_decoder, raw));
+	dec->unpacker = nova_unpacker_new(err);
+	dec->digest = XXH3_createState();
+	if (!dec->unpacker || !dec->digest) {
+		nova_error_set(err, NOVA_SYSTEM, "out of memory for the decoder");
+		return nova_decoder_free(dec);
+	}
+	XXH3_128bits_reset(dec->digest);
+	return dec;
+}
+
+struct nova_decoder *nova_decoder_free(struct nova_decoder *dec)
+{
+	if (!dec)
+		return NULL;
+	XXH3_freeState(dec->digest);
+	nova_unpacker_free(dec->unpacker);
+	free(dec);
+	return NULL;
+}
+
+int nova_decoder_feed(struct nova_decoder *dec, const uint8_t *message, size_t length, const uint8_t **raw,
+    size_t *raw_length, struct nova_error *err)
+{
+	uint64_t began = nova_codec_clock_ns();
+
+	if (dec->broken)
+		return nova_error_set(err, NOVA_STATE, "this decoder has failed before");
+	if (decode(dec, message, length, err) < 0) {
+		dec->broken = true;
+		return -1;
+	}
+	*raw = dec->raw;
+	*raw_length = nova_writer_used(&dec->out);
+	dec->busy_ns += nova_codec_clock_ns() - began;
+	return 0;
+}
+
+void nova_decoder_digest(const struct nova_decoder *dec, uint8_t digest[16], uint64_t *raw_bytes)
+{
+	XXH128_canonical_t canonical;
+
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(dec->digest));
+	memcpy(digest, canonical.digest, sizeof(canonical.digest));
+	*raw_bytes = dec->stats.raw_bytes;
+}
+
+void nova_decoder_stats(const struct nova_decoder *dec, struct nova_codec_stats *stats)
+{
+	*stats = dec->stats;
+	stats->busy_us = dec->busy_ns / 1000;
+}
