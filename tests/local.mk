@@ -1,8 +1,20 @@
 # tests/: unit tests (cmocka), integration tests, fuzz targets
+AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)'; builddir='$(builddir)'; export srcdir builddir;
+TEST_EXTENSIONS = .sh
+
 include tests/unit/local.mk
 include tests/fuzz/local.mk
 include tests/integration/local.mk
 
 dist_check_SCRIPTS = tests/layering
 TESTS += tests/layering
-EXTRA_DIST += tests/run
+EXTRA_DIST += tests/run tests/install-packages tests/pki tests/lib.sh
+
+# The unit tests under valgrind, but for those that take too long there.
+valgrind_skip =
+VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes
+check-valgrind: $(unit_programs)
+	$(AM_V_at)rm -f $(unit_programs:=.log) $(unit_programs:=.trs)
+	$(AM_V_at)$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(filter-out $(valgrind_skip),$(unit_programs))' \
+		LOG_COMPILER='$(VALGRIND)' TEST_SUITE_LOG=tests/valgrind.log
+.PHONY: check-valgrind

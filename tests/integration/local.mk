@@ -1,1 +1,27 @@
-# integration tests: real daemons, real QEMU
+# Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
+# runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
+INTEGRATION_JOBS = 1
+integration_tests =
+
+# What they run beside the product.
+check_PROGRAMS += tests/heartbeat tests/console tests/free_port
+tests_heartbeat_SOURCES = tests/guest/heartbeat.c
+tests_console_SOURCES = tests/guest/console.c
+tests_free_port_SOURCES = tests/free_port.c
+EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c $(integration_tests)
+
+# The guest: Debian's kernel (downloaded) and an initrd with our workload.
+guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
+	$(AM_V_GEN)CC='$(CC)' $(srcdir)/tests/guest/build guest
+
+check-integration: all $(check_PROGRAMS) guest/initrd
+	$(AM_V_at)rm -f $(integration_tests:.sh=.log) $(integration_tests:.sh=.trs)
+	$(AM_V_at)test -z '$(integration_tests)' || \
+		$(MAKE) $(AM_MAKEFLAGS) -j$(INTEGRATION_JOBS) check-TESTS TESTS='$(integration_tests)' \
+		TEST_SUITE_LOG=tests/integration.log
+
+# They leave the build tree as they found it.
+clean-local: clean-guest
+clean-guest:
+	rm -rf guest
+.PHONY: check-integration clean-guest

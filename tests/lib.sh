@@ -1,0 +1,299 @@
+# lib.sh - for tests that run the real daemons, the real command line and real guests. Source it first:
+#	. "${srcdir:-.}/tests/lib.sh"
+# It makes a private directory ($tmp), ends every process the test started, and turns a test that leaves something
+# behind into a failure. Exit status: 0 passed, 1 failed, 77 skipped (a command is missing).
+#
+# From make (see tests/integration/local.mk) or by hand: NOVACRON, NOVACROND, NOVA_TOOLS (heartbeat, console,
+# tcp_proxy, free_port), NOVA_GUEST (vmlinuz, initrd). NOVA_KEEP=1 keeps $tmp.
+# Hosts are called alpha and beta. No test sleeps: wait_for polls a condition against a deadline.
+set -eu
+top=$(cd "${srcdir:-.}" && pwd)
+build=${builddir:-.}
+NOVACRON=${NOVACRON:-$build/tools/novacron}
+NOVACROND=${NOVACROND:-$build/tools/novacrond}
+NOVA_TOOLS=${NOVA_TOOLS:-$build/tests}
+NOVA_GUEST=${NOVA_GUEST:-$build/guest}
+tmp=$(mktemp -d /tmp/nova.XXXXXX)
+cleanups=
+
+# ---- ends -----------------------------------------------------------------------------------------
+
+say() {
+	printf '%s %s\n' "$(date +%T.%3N)" "$*" >&2
+}
+
+fail() { # TEXT
+	say "FAILED: $*"
+	exit 1
+}
+
+requires() { # COMMAND...
+	for command; do
+		command -v "$command" >/dev/null 2>&1 || { say "skipped: $command is missing"; exit 77; }
+	done
+}
+
+# Run at the end, newest first, whatever happened.
+cleanup_fn() { # COMMAND...
+	cleanups="$*
+$cleanups"
+}
+
+# Processes that have our private directory in their arguments: nobody else's have.
+own_pids() {
+	for file in /proc/[0-9]*/cmdline; do
+		if tr '\0' ' ' <"$file" 2>/dev/null | grep -qF "$tmp/"; then
+			pid=${file#/proc/}
+			echo "${pid%/cmdline}"
+		fi
+	done 2>/dev/null
+}
+
+kill_own() {
+	for signal in TERM KILL; do
+		pids=$(own_pids)
+		[ -z "$pids" ] || kill -"$signal" $pids 2>/dev/null || :
+		try 3 no_own_pids && return 0
+	done
+}
+
+no_own_pids() {
+	[ -z "$(own_pids)" ]
+}
+
+show_logs() {
+	for log in "$tmp"/*.log; do
+		[ -s "$log" ] || continue
+		printf '%s\n' "--- ${log##*/}"
+		tail -n 30 "$log"
+	done >&2
+}
+
+at_exit() {
+	status=$?
+	trap - EXIT
+	set +e
+	printf '%s' "$cleanups" >"$tmp/cleanups"
+	while read -r line; do
+		eval "$line"
+	done <"$tmp/cleanups"
+	[ "$status" = 0 ] || [ "$status" = 77 ] || show_logs
+	kill_own
+	[ -n "${NOVA_KEEP:-}" ] || rm -rf "$tmp"
+	exit "$status"
+}
+trap at_exit EXIT
+trap 'exit 1' HUP INT TERM
+
+# ---- waiting --------------------------------------------------------------------------------------
+
+now_ms() {
+	date +%s%3N
+}
+
+# Poll until the command succeeds; status 1 when SECONDS have passed.
+try() { # SECONDS COMMAND...
+	try_until=$(($(now_ms) + $1 * 1000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(now_ms)" -lt "$try_until" ] || return 1
+		sleep 0.05
+	done
+}
+
+wait_for() { # DESCRIPTION SECONDS COMMAND...
+	wait_text=$1 wait_s=$2
+	shift 2
+	try "$wait_s" "$@" || fail "$wait_text: not within $wait_s s"
+}
+
+# ---- hosts ----------------------------------------------------------------------------------------
+
+# An address of our own in 127.0.0.0/8, by our process id: what is free there stays free.
+own_address() {
+	echo "127.$(($$ >> 16 & 255)).$(($$ >> 8 & 255)).$(($$ & 255))"
+}
+
+ready_line() { # HOST KEY: what the daemon said when it was ready
+	jq -r ".$2" <"$tmp/$1.ready"
+}
+
+# Start (again) a daemon with its own directories; prepare_host has written its options.
+start_daemon() { # HOST [OPTION...]
+	host=$1
+	shift
+	: >"$tmp/$host.ready"
+	"$NOVACROND" --config "$tmp/$host.conf" --ready-fd 3 "$@" 3>"$tmp/$host.ready" >>"$tmp/$host.log" 2>&1 &
+	echo $! >"$tmp/$host.pid"
+	wait_for "daemon $host is ready" 15 ready_or_dead "$host"
+	ready_line "$host" control >/dev/null || fail "daemon $host did not start"
+}
+
+ready_or_dead() {
+	[ -s "$tmp/$1.ready" ] || ! kill -0 "$(cat "$tmp/$1.pid")" 2>/dev/null
+}
+
+gone() { # PID
+	! kill -0 "$1" 2>/dev/null
+}
+
+# End a daemon; its guests run on.
+stop_daemon() { # HOST [SIGNAL]
+	pid=$(cat "$tmp/$1.pid")
+	kill -"${2:-TERM}" "$pid" 2>/dev/null || :
+	wait "$pid" 2>/dev/null || :
+}
+
+write_config() { # HOST PEER PEER-ADDRESS
+	mkdir -p "$tmp/$1" "$tmp/shared"
+	cat >"$tmp/$1.conf" <<-END
+	name = $1
+	state-dir = $tmp/$1/state
+	runtime-dir = $tmp/$1/run
+	listen = $address:$(cat "$tmp/$1.port")
+	ca = $tmp/pki/ca.pem
+	cert = $tmp/pki/$1.pem
+	key = $tmp/pki/$1.key
+	root = $tmp/$1
+	root = $tmp/shared
+	root = $NOVA_GUEST
+	[peer $2]
+	address = $3
+	END
+}
+
+# alpha and beta know each other, but do not run yet: tests may change $tmp/HOST.conf first.
+prepare_pair() {
+	requires jq openssl qemu-system-x86_64
+	address=$(own_address)
+	"$top/tests/pki" "$tmp/pki" alpha beta
+	for host in alpha beta; do
+		"$NOVA_TOOLS/free_port" "$address" >"$tmp/$host.port"
+	done
+	write_config alpha beta "$address:$(cat "$tmp/beta.port")"
+	write_config beta alpha "$address:$(cat "$tmp/alpha.port")"
+}
+
+start_pair() { # [OPTION...] for both
+	prepare_pair
+	start_daemon alpha "$@"
+	start_daemon beta "$@"
+}
+
+nova() { # HOST COMMAND...
+	control=$tmp/$1/run/control.sock
+	shift
+	"$NOVACRON" --socket "$control" "$@"
+}
+
+# ---- guests ---------------------------------------------------------------------------------------
+
+socket_of() { # HOST GUEST PORT
+	echo "$tmp/$1/run/guests/$2/serial$3.sock"
+}
+
+# Create and start a guest of ours, and wait until its memory is filled.
+boot() { # HOST GUEST MACHINE MEMORY WORKLOAD [OPTION...]
+	boot_host=$1 boot_guest=$2 machine=$3 memory=$4 workload=$5
+	shift 5
+	nova "$boot_host" create "$boot_guest" --machine "$machine" --memory "$memory" --kernel "$NOVA_GUEST/vmlinuz" \
+		--initrd "$NOVA_GUEST/initrd" --serial 2 \
+		--cmdline "console=ttyS0 quiet panic=-1 nokaslr mitigations=off $workload" "$@" >/dev/null
+	nova "$boot_host" start "$boot_guest" >/dev/null
+	guest_sum "$boot_host" "$boot_guest" >/dev/null
+}
+
+# Say a line to the guest, print the answer that has PATTERN in it.
+guest_console() { # HOST GUEST LINE PATTERN [SECONDS]
+	"$NOVA_TOOLS/console" "$(socket_of "$1" "$2" 0)" "${5:-90}" "$3" "$4"
+}
+
+# "HASH bad=N" of the guest's filled memory. A tag of its own keeps a late answer from being taken for this one.
+guest_sum() { # HOST GUEST
+	tag=t$(now_ms)
+	guest_console "$1" "$2" "sum $tag" "WL-SUM" | sed -n "s/^WL-SUM \(.*\) $tag\$/\1/p"
+}
+
+guest_state() { # HOST GUEST: nothing if it is not there
+	nova "$1" list --json | jq -r --arg name "$2" '.[] | select(.name == $name) | .state'
+}
+
+guest_is() { # HOST GUEST STATE
+	[ "$(guest_state "$1" "$2")" = "$3" ]
+}
+
+qemu_pid() { # HOST GUEST
+	for pid in $(own_pids); do
+		tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q "^[^ ]*qemu-system.*$tmp/$1/run/guests/$2/" && echo "$pid"
+	done
+}
+
+# Watch the guest's heartbeat on both hosts until heartbeat_report.
+start_heartbeat() { # GUEST
+	"$NOVA_TOOLS/heartbeat" "$tmp/beats-$1" "$(socket_of alpha "$1" 1)" "$(socket_of beta "$1" 1)" >"$tmp/beats-$1.json" &
+	echo $! >"$tmp/beats-$1.pid"
+	wait_for "a first heartbeat of $1" 30 test -s "$tmp/beats-$1"
+}
+
+# End the watch and print its JSON report (see tests/guest/heartbeat.c).
+heartbeat_report() { # GUEST
+	kill "$(cat "$tmp/beats-$1.pid")"
+	wait "$(cat "$tmp/beats-$1.pid")"
+	cat "$tmp/beats-$1.json"
+}
+
+beats_seen() { # GUEST HOST: so far
+	case $2 in alpha) index=0 ;; *) index=1 ;; esac
+	grep -c " $index\$" "$tmp/beats-$1" || :
+}
+
+more_beats() { # GUEST HOST COUNT
+	[ "$(beats_seen "$1" "$2")" -gt "$3" ]
+}
+
+# The guest runs on this host, and on no other: its heart beats here again, and over there it does not.
+runs_only_on() { # GUEST HOST SECONDS
+	case $2 in alpha) other=beta ;; *) other=alpha ;; esac
+	before=$(beats_seen "$1" "$2")
+	wait_for "$1 runs on $2" "$3" more_beats "$1" "$2" $((before + 10))
+	elsewhere=$(beats_seen "$1" "$other")
+	wait_for "$1 runs on $2" 5 more_beats "$1" "$2" $((before + 40))
+	[ "$(beats_seen "$1" "$other")" = "$elsewhere" ] || fail "$1 runs on $2 and on $other"
+}
+
+# ---- what must not stay ---------------------------------------------------------------------------
+
+# Nothing of the guest is left on the host: no process, no socket, no directory, not in the list.
+no_trace_of() { # HOST GUEST
+	[ -z "$(qemu_pid "$1" "$2")" ] && [ ! -e "$tmp/$1/run/guests/$2" ] && [ -z "$(guest_state "$1" "$2")" ]
+}
+
+leak_check() {
+	pids=$(own_pids)
+	for pid in $pids; do
+		say "left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-200)"
+	done
+	sockets=$(find "$tmp" -type s)
+	[ -z "$sockets" ] || say "left: $sockets"
+	guests=$(find "$tmp"/*/run/guests "$tmp"/*/state/guests -mindepth 1 2>/dev/null || :)
+	[ -z "$guests" ] || say "left: $guests"
+	[ -z "$pids$sockets$guests" ] || fail "the test left something behind"
+}
+
+# The end of a test that went well: take everything down the way an operator would, then look for leftovers.
+finish() {
+	for host in alpha beta; do
+		for guest in $(nova "$host" list --json | jq -r '.[].name'); do
+			nova "$host" stop "$guest" --force >/dev/null
+			nova "$host" delete "$guest" >/dev/null
+		done
+	done
+	for file in "$tmp"/beats-*.pid; do
+		[ -f "$file" ] || continue
+		kill "$(cat "$file")" 2>/dev/null || :
+		wait "$(cat "$file")" 2>/dev/null || :
+	done
+	stop_daemon alpha
+	stop_daemon beta
+	leak_check
+}
