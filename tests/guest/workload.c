@@ -3,16 +3,25 @@
  * workload.c - what runs inside the test guest: memory of a known kind, a steady dirty rate, a heartbeat.
  *
  * Arguments are the words of the kernel command line; words that are not ours are ignored:
- *   fill=KIND:MIB,...        memory that is written once; KIND is text, rand, dup or zero; at most 16 areas
- *   dirty=KIND:MIB:RATE      one more area, of which RATE MiB of pages a second are touched; KIND as above
- * (the page is written anew), or edit8 (8 bytes somewhere), seq8 (8 bytes, page after page), verify (a
- * counter in each page, checked at every touch), none hb=DEVICE                where "H seq mono_us real_us"
- * goes every 10 ms: ttyS1 unless told, none for nowhere The console (stdin, stdout) says WL-READY once memory
- * is filled, WL-BAD when a page is not what it should be, and answers lines: "sum TAG" with "WL-SUM hash
- * bad=N TAG" (the hash of the filled areas, not of the dirty one; N counts wrong pages since the start),
- * "rate MIB" (dirty so much from now on), "sh COMMAND" (run by the shell, not waited for). The generator has
- * a fixed seed: the same arguments give the same memory. Linked statically, without threads; the heartbeat is
- * a process of its own with real-time priority, so that its gaps mean a stopped machine.
+ *
+ * - fill=KIND:MIB,... is memory that is written once; at most 16 areas. KIND is text, rand, dup, zero, or
+ * disk (what /dev/vda holds).
+ * - dirty=KIND:MIB:RATE is one more area, of which RATE MiB of pages a second are touched. KIND as above (the
+ *   page is written anew), or edit8 (8 bytes somewhere), seq8 (8 bytes, page after page), verify (a counter
+ * in each page, checked at every touch), none.
+ * - hb=DEVICE is where "H seq mono_us real_us" goes every 10 ms: ttyS1 unless told, none for nowhere.
+ *
+ * The console (stdin, stdout) says WL-READY once memory is filled, WL-BAD when a page is not what it should
+ * be, and answers lines:
+ *
+ * - "sum TAG" with "WL-SUM hash bad=N TAG": the hash of the filled areas, not of the dirty one; N counts
+ * wrong pages since the start.
+ * - "rate MIB": dirty so much from now on.
+ * - "sh COMMAND": run by the shell, not waited for.
+ *
+ * The generator has a fixed seed: the same arguments give the same memory. Linked statically, without
+ * threads; the heartbeat is a process of its own with real-time priority, so that its gaps mean a stopped
+ * machine.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +40,7 @@
 
 #define PAGE 4096u
 #define AREAS_MAX 16
+#define DISK_CHUNK (1u << 20)
 #define BEAT_MS 10
 #define TICK_MS 10
 #define BACKLOG_MS 200 /* a machine that was stopped longer does not catch up with its dirty rate */
@@ -152,6 +162,32 @@ static void fill_zero(uint8_t *page)
 	memset(page, 0, PAGE);
 }
 
+/* The next page of the first disk, around its end to its beginning; past the page cache, so that memory holds
+ * it once. */
+static void fill_disk(uint8_t *page)
+{
+	static uint8_t chunk[DISK_CHUNK] __attribute__((aligned(PAGE)));
+	static size_t at, length;
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/dev/vda", O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (at + PAGE > length) {
+		ssize_t got = read(fd, chunk, sizeof(chunk));
+
+		if (got == 0 && lseek(fd, 0, SEEK_SET) == 0)
+			got = read(fd, chunk, sizeof(chunk));
+		if (got < (ssize_t)PAGE) {
+			printf("WL-ERROR fill=disk: %s\n", strerror(errno));
+			exit(1);
+		}
+		length = got;
+		at = 0;
+	}
+	memcpy(page, chunk + at, PAGE);
+	at += PAGE;
+}
+
 static void edit(struct dirty *dirty, size_t page)
 {
 	uint64_t value = random_u64();
@@ -200,6 +236,7 @@ static const struct kind kinds[] = {
 	{ "rand", fill_rand, NULL },
 	{ "dup", fill_dup, NULL },
 	{ "zero", fill_zero, NULL },
+	{ "disk", fill_disk, NULL },
 	{ "edit8", fill_text, touch_edit8 },
 	{ "seq8", fill_text, touch_seq8 },
 	{ "verify", fill_text, touch_verify },
