@@ -6,18 +6,23 @@ FUZZ_SECONDS = 20
 FUZZ_FLAGS = -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
 fuzz_libs = libnova.la
 fuzz_link = $(AM_LDFLAGS) -fsanitize=fuzzer -static
-fuzz_programs =
+fuzz_programs = tests/fuzz/fuzz_qmp
 
 if FUZZING
-noinst_PROGRAMS += $(fuzz_programs)
+fuzz_built = $(fuzz_programs)
+noinst_PROGRAMS += $(fuzz_built)
 endif
 
 EXTRA_DIST += tests/fuzz/corpus
 
+tests_fuzz_fuzz_qmp_SOURCES = tests/fuzz/fuzz_qmp.c
+tests_fuzz_fuzz_qmp_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_qmp_LDFLAGS = $(fuzz_link)
+
 # New finds go into a directory of the build tree, crashing inputs beside it: the seeds stay as they are.
-check-fuzz: $(fuzz_programs)
-	@test -n "$(fuzz_programs)" || { echo "no fuzz targets: configure with CC=clang --enable-fuzzing --disable-shared"; exit 1; }
-	@for program in $(fuzz_programs); do \
+check-fuzz: $(fuzz_built)
+	@test -n "$(fuzz_built)" || { echo "no fuzz targets: configure with CC=clang --enable-fuzzing --disable-shared"; exit 1; }
+	@for program in $(fuzz_built); do \
 		name=$${program##*/fuzz_}; \
 		mkdir -p tests/fuzz/found/$$name; \
 		echo "== $$name: $(FUZZ_SECONDS) s"; \
