@@ -388,7 +388,7 @@ int main(int argc, char **argv)
 	connect_all(&bench);
 	measure(&bench, 0.5);
 	printf("%-6s %8s %9s %8s %8s %8s %8s %8s %8s\n", "load", "sockets", "queries/s", "p50 ms", "p99 ms",
-	    "worst", "overdue", "GB/s");
+	    "worst", "overdue", "GB/s", "no CPU %");
 	measure(&bench, seconds);
 	ok = report(&bench, "idle", seconds, results);
 	start_bulk(&bench, children);
