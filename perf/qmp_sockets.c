@@ -281,7 +281,7 @@ static bool report(struct bench *bench, const char *name, double seconds, FILE *
 	row = json_pack("{s:s,s:s,s:i,s:f,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:b}", "bench", "qmp_sockets",
 	    "workload", name, "sockets", bench->sockets, "time_s", seconds, "queries",
 	    (json_int_t)bench->count, "p50_ms", p50, "p99_ms", p99, "worst_ms", worst, "overdue",
-	    (json_int_t)bench->overdue, "bulk_gb_per_s", rate, "ok", ok);
+	    (json_int_t)bench->overdue, "bulk_gb_per_s", rate, "no_cpu_s", bench->no_cpu_s, "ok", ok);
 	if (results) {
 		json_dumpf(row, results, JSON_COMPACT);
 		fputc('\n', results);
