@@ -48,7 +48,7 @@ static int read_head(struct nova_cursor *c, struct head *head, struct nova_error
 		return nova_error_set(err, NOVA_INVALID, "a block ends within its head");
 	if (codec == NOVA_CODEC_AUTO || codec >= NOVA_CODECS || (first & ~(0x0fu | NOVA_BLOCK_FRESH)))
 		return nova_error_set(err, NOVA_INVALID, "a block of unknown kind 0x%02x", first);
-	if (raw > NOVA_BLOCK_RAW_MAX || content > NOVA_BLOCK_RAW_MAX || tokens > NOVA_TOKENS_MAX)
+	if (raw == 0 || raw > NOVA_BLOCK_RAW_MAX || content > NOVA_BLOCK_RAW_MAX || tokens > NOVA_TOKENS_MAX)
 		return nova_error_set(err, NOVA_INVALID, "a block beyond the limits (%ju bytes, %ju, %ju)",
 		    (uintmax_t)raw, (uintmax_t)content, (uintmax_t)tokens);
 	*head = (struct head) { (enum nova_codec)codec, first & NOVA_BLOCK_FRESH, raw, content, tokens };

@@ -21,4 +21,5 @@ libnova_la_SOURCES += \
 	engine/codec_decode.c \
 	engine/codec_encode.c \
 	engine/codec_pack.c \
-	engine/codec_pack.h
+	engine/codec_pack.h \
+	engine/pipe.c

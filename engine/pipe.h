@@ -4,7 +4,8 @@
  *
  * Towards the channel, bytes are encoded with `out`; from it, decoded with `in`. Reading stops when the
  * channel has no room; consumed() is said when the socket has taken the bytes. When the socket pauses,
- * what is there is flushed. EOF travels as the channel's finish and arrives as shutdown(SHUT_WR).
+ * what is there is flushed (after 1 ms, if the link is busy anyway). EOF travels as the channel's finish and
+ * arrives as shutdown(SHUT_WR). A turn of the loop takes 2 ms at most in each direction.
  */
 #ifndef NOVA_PIPE_H
 #define NOVA_PIPE_H
@@ -16,7 +17,7 @@ struct nova_pipe;
 struct nova_pipe_stats {
 	struct nova_codec_stats out, in;
 	uint64_t socket_in_bytes, socket_out_bytes; /* read from, written to the socket */
-	uint64_t held_bytes;                        /* decoded, not yet taken by the socket */
+	uint64_t held_bytes;                        /* received, not yet taken by the socket */
 };
 
 struct nova_pipe_options {
@@ -24,8 +25,10 @@ struct nova_pipe_options {
 	const struct nova_scanner_ops *scanner; /* for out; NULL: opaque */
 };
 
-/* Nothing is left to move in one direction (err NULL, both: bits 1 = to channel, 2 = to socket), or the
- * pipe broke (err). */
+/* From the loop, may free the pipe: a direction has ended, nothing is left to move in it (err NULL; bits: all
+ * that have ended so far), or the pipe broke (err; then nothing moves any more). */
+#define NOVA_PIPE_TO_CHANNEL 1u
+#define NOVA_PIPE_TO_SOCKET 2u
 typedef void (*nova_pipe_fn)(void *arg, unsigned ended, const struct nova_error *err);
 
 /* fd (non-blocking) and channel are stolen, also on failure. channel_events of links is used to hook in. */

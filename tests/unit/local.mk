@@ -27,3 +27,7 @@ tests_unit_test_codec_SOURCES = tests/unit/test_codec.c
 tests_unit_test_codec_LDADD = $(UNIT_LDADD)
 EXTRA_DIST += tests/fixtures/README.md tests/fixtures/guest.S tests/fixtures/qemu72-multifd.zst \
 	tests/fixtures/qemu72-postcopy.zst tests/fixtures/qemu72-xbzrle.zst
+
+unit_programs += tests/unit/test_pipe
+tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c
+tests_unit_test_pipe_LDADD = $(UNIT_LDADD)

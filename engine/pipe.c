@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pipe.c - between a local socket and a channel: read, encode, send; receive, decode, write.
+ *
+ * Outwards, the socket is read in pieces of up to 256 KiB straight into the encoder's buffer, and encoded
+ * block by block for as long as the channel has room. Inwards, a message is decoded when all before it has
+ * left to the socket; those that come in the meantime wait encoded (the channel's window bounds them). So a
+ * pipe holds at most 256 KiB of input, one decoded block of 64 KiB, and the window.
+ *
+ * Outward states: READING, FLUSHING (the socket paused: what the encoder has goes out, then READING again),
+ * ENDING (the same after EOF, then DONE), DONE. fn is only called from an event of its own: nothing of ours
+ * is below it on the stack, so it may free the pipe.
+ */
+#include "pipe.h"
+#include "codec_block.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TURN_NS 2000000u
+#define PAUSE_US 1000 /* how long a busy link waits for more before it sends what there is */
+
+enum out_state {
+	OUT_READING,
+	OUT_FLUSHING,
+	OUT_ENDING,
+	OUT_DONE
+};
+
+/* A message that waits for the socket. */
+struct held {
+	struct held *next;
+	size_t length;
+	uint8_t data[];
+};
+
+struct nova_pipe {
+	struct nova_channel *channel; /* owned; NULL: dead */
+	int fd;
+	nova_pipe_fn fn;
+	void *arg;
+	struct nova_encoder *encoder;
+	struct nova_decoder *decoder;
+	struct event *readable, *writable, *pause, *out_turn, *in_turn, *report;
+
+	enum out_state out;
+	bool out_blocked; /* no room in the channel */
+
+	struct held *first, **last;
+	size_t held_bytes;
+	const uint8_t *raw; /* decoded, the socket has not taken it yet */
+	size_t raw_left;
+	size_t raw_message; /* bytes of the message it came from */
+	bool in_busy;       /* drain() is running: it may be called back */
+	bool in_finished;   /* the peer sends no more */
+
+	unsigned ended, reported;
+	bool broken;
+	struct nova_error error;
+	uint64_t socket_in_bytes, socket_out_bytes;
+};
+
+static const struct timeval at_once = { 0, 0 };
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+static void on_report(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_pipe *pipe = arg;
+	unsigned ended = pipe->ended;
+
+	if (pipe->broken) {
+		pipe->fn(pipe->arg, ended, &pipe->error);
+	} else if (ended != pipe->reported) {
+		pipe->reported = ended;
+		pipe->fn(pipe->arg, ended, NULL);
+	}
+}
+
+static void stop_events(struct nova_pipe *pipe)
+{
+	struct event *const events[] = { pipe->readable, pipe->writable, pipe->pause, pipe->out_turn,
+		pipe->in_turn };
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
+		if (events[i])
+			event_del(events[i]);
+}
+
+static void broke(struct nova_pipe *pipe, const struct nova_error *err)
+{
+	if (pipe->broken)
+		return;
+	pipe->broken = true;
+	nova_error_copy(&pipe->error, err);
+	stop_events(pipe);
+	event_add(pipe->report, &at_once);
+}
+
+static void broke_sys(struct nova_pipe *pipe, const char *what)
+{
+	struct nova_error err;
+
+	nova_error_sys(&err, errno, "%s the local socket", what);
+	broke(pipe, &err);
+}
+
+static void direction_ended(struct nova_pipe *pipe, unsigned direction)
+{
+	pipe->ended |= direction;
+	event_add(pipe->report, &at_once);
+}
+
+/* ---- socket to channel -------------------------------------------------------------------------- */
+
+static void on_emit(void *arg, struct nova_buf *buf)
+{
+	struct nova_pipe *pipe = arg;
+
+	if (pipe->channel)
+		pipe->channel->ops->send(pipe->channel, buf);
+	else
+		nova_buf_free(buf);
+}
+
+/* The socket has nothing now. If the link is busy, more may come before what we hold would leave. */
+static void out_paused(struct nova_pipe *pipe)
+{
+	const struct timeval soon = { 0, PAUSE_US };
+
+	if (pipe->channel->ops->unacknowledged(pipe->channel) == 0) {
+		pipe->out = OUT_FLUSHING;
+		return;
+	}
+	event_add(pipe->readable, NULL);
+	event_add(pipe->pause, &soon);
+}
+
+/* 1: something was read; 0: nothing now; -1: broken. */
+static int out_read(struct nova_pipe *pipe)
+{
+	size_t room;
+	uint8_t *space = nova_encoder_space(pipe->encoder, &room);
+	ssize_t n;
+
+	assert(space); /* the encoder has nothing left to do: it has room */
+	n = read(pipe->fd, space, room);
+	if (n > 0) {
+		nova_encoder_filled(pipe->encoder, (size_t)n);
+		pipe->socket_in_bytes += (uint64_t)n;
+		event_del(pipe->pause);
+		return 1;
+	}
+	if (n == 0) {
+		event_del(pipe->readable);
+		event_del(pipe->pause);
+		pipe->out = OUT_ENDING;
+		return 1;
+	}
+	if (errno == EINTR)
+		return 1;
+	if (errno != EAGAIN && errno != EWOULDBLOCK) {
+		broke_sys(pipe, "reading");
+		return -1;
+	}
+	out_paused(pipe);
+	return pipe->out == OUT_FLUSHING;
+}
+
+/* The encoder has given all it had in this state. 1: go on; 0: wait. */
+static int out_next(struct nova_pipe *pipe)
+{
+	switch (pipe->out) {
+	case OUT_READING:
+		return out_read(pipe) > 0;
+	case OUT_FLUSHING:
+		pipe->out = OUT_READING;
+		event_add(pipe->readable, NULL);
+		return 0;
+	case OUT_ENDING:
+		pipe->out = OUT_DONE;
+		pipe->channel->ops->finish(pipe->channel);
+		direction_ended(pipe, NOVA_PIPE_TO_CHANNEL);
+		return 0;
+	case OUT_DONE:
+		break;
+	}
+	return 0;
+}
+
+static void pump_out(struct nova_pipe *pipe)
+{
+	uint64_t began = nova_codec_clock_ns();
+	struct nova_error err;
+
+	pipe->out_blocked = false;
+	while (!pipe->broken && pipe->out != OUT_DONE) {
+		int rc;
+
+		if (pipe->channel->ops->room(pipe->channel) == 0) {
+			pipe->out_blocked = true;
+			event_del(pipe->readable);
+			event_del(pipe->pause);
+			return;
+		}
+		if (nova_codec_clock_ns() - began > TURN_NS) {
+			event_del(pipe->readable);
+			event_add(pipe->out_turn, &at_once);
+			return;
+		}
+		rc = nova_encoder_step(pipe->encoder, pipe->out != OUT_READING, &err);
+		if (rc < 0)
+			broke(pipe, &err);
+		else if (rc == 0 && !out_next(pipe))
+			return;
+	}
+}
+
+static void on_out(evutil_socket_t fd, short what, void *arg)
+{
+	pump_out(arg);
+}
+
+static void on_pause(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_pipe *pipe = arg;
+
+	if (pipe->out == OUT_READING)
+		pipe->out = OUT_FLUSHING;
+	pump_out(pipe);
+}
+
+static void channel_room(void *arg)
+{
+	struct nova_pipe *pipe = arg;
+
+	if (!pipe->broken && pipe->out_blocked)
+		event_add(pipe->out_turn, &at_once);
+}
+
+/* ---- channel to socket -------------------------------------------------------------------------- */
+
+/* 1: the decoded bytes are gone; 0: the socket is full; -1: broken. */
+static int write_raw(struct nova_pipe *pipe)
+{
+	while (pipe->raw_left) {
+		ssize_t n = send(pipe->fd, pipe->raw, pipe->raw_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n >= 0) {
+			pipe->raw += n;
+			pipe->raw_left -= (size_t)n;
+			pipe->socket_out_bytes += (uint64_t)n;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			event_add(pipe->writable, NULL);
+			return 0;
+		}
+		broke_sys(pipe, "writing");
+		return -1;
+	}
+	if (pipe->raw_message && pipe->channel)
+		pipe->channel->ops->consumed(pipe->channel, pipe->raw_message);
+	pipe->raw_message = 0;
+	return 1;
+}
+
+static int decode_and_write(struct nova_pipe *pipe, const uint8_t *data, size_t length)
+{
+	struct nova_error err;
+
+	if (nova_decoder_feed(pipe->decoder, data, length, &pipe->raw, &pipe->raw_left, &err) < 0) {
+		broke(pipe, &err);
+		return -1;
+	}
+	pipe->raw_message = length;
+	return write_raw(pipe);
+}
+
+static struct held *take_held(struct nova_pipe *pipe)
+{
+	struct held *held = pipe->first;
+
+	if (!held)
+		return NULL;
+	pipe->first = held->next;
+	if (!pipe->first)
+		pipe->last = &pipe->first;
+	pipe->held_bytes -= held->length;
+	return held;
+}
+
+static void drain(struct nova_pipe *pipe)
+{
+	uint64_t began = nova_codec_clock_ns();
+	int rc = write_raw(pipe);
+
+	while (rc > 0 && pipe->first) {
+		struct held *held;
+
+		if (nova_codec_clock_ns() - began > TURN_NS) {
+			event_add(pipe->in_turn, &at_once);
+			return;
+		}
+		held = take_held(pipe);
+		rc = decode_and_write(pipe, held->data, held->length);
+		free(held);
+	}
+	if (rc > 0 && pipe->in_finished && !(pipe->ended & NOVA_PIPE_TO_SOCKET)) {
+		shutdown(pipe->fd, SHUT_WR);
+		direction_ended(pipe, NOVA_PIPE_TO_SOCKET);
+	}
+}
+
+static void pump_in(struct nova_pipe *pipe)
+{
+	if (pipe->broken || pipe->in_busy)
+		return;
+	pipe->in_busy = true;
+	drain(pipe);
+	pipe->in_busy = false;
+}
+
+static void on_in(evutil_socket_t fd, short what, void *arg)
+{
+	pump_in(arg);
+}
+
+static void hold(struct nova_pipe *pipe, const uint8_t *data, size_t length)
+{
+	struct held *held = malloc(sizeof(*held) + length);
+	struct nova_error err;
+
+	if (!held) {
+		nova_error_set(&err, NOVA_SYSTEM, "out of memory for a message of %zu bytes", length);
+		broke(pipe, &err);
+		return;
+	}
+	held->next = NULL;
+	held->length = length;
+	memcpy(held->data, data, length);
+	*pipe->last = held;
+	pipe->last = &held->next;
+	pipe->held_bytes += length;
+}
+
+static void channel_message(void *arg, const uint8_t *data, size_t length)
+{
+	struct nova_pipe *pipe = arg;
+
+	if (pipe->broken)
+		return;
+	if (pipe->in_busy || pipe->raw_left || pipe->first) {
+		hold(pipe, data, length);
+		return;
+	}
+	pipe->in_busy = true;
+	decode_and_write(pipe, data, length);
+	pipe->in_busy = false;
+	if (pipe->first) /* came while we were busy */
+		event_add(pipe->in_turn, &at_once);
+}
+
+static void channel_closed(void *arg, const struct nova_error *err)
+{
+	struct nova_pipe *pipe = arg;
+
+	if (err) {
+		pipe->channel->ops->free(pipe->channel);
+		pipe->channel = NULL;
+		broke(pipe, err);
+		return;
+	}
+	pipe->in_finished = true;
+	event_add(pipe->in_turn, &at_once);
+}
+
+/* ---- the interface ------------------------------------------------------------------------------ */
+
+static const struct nova_channel_events events = {
+	.message = channel_message,
+	.room = channel_room,
+	.closed = channel_closed,
+};
+
+static int make_events(struct nova_pipe *pipe, struct event_base *base)
+{
+	pipe->readable = event_new(base, pipe->fd, EV_READ | EV_PERSIST, on_out, pipe);
+	pipe->writable = event_new(base, pipe->fd, EV_WRITE, on_in, pipe);
+	pipe->pause = evtimer_new(base, on_pause, pipe);
+	pipe->out_turn = evtimer_new(base, on_out, pipe);
+	pipe->in_turn = evtimer_new(base, on_in, pipe);
+	pipe->report = evtimer_new(base, on_report, pipe);
+	return pipe->readable && pipe->writable && pipe->pause && pipe->out_turn && pipe->in_turn &&
+	       pipe->report;
+}
+
+struct nova_pipe *nova_pipe_new(struct event_base *base, const struct nova_link_ops *links, int fd,
+    struct nova_channel *channel, const struct nova_pipe_options *options, nova_pipe_fn fn, void *arg,
+    struct nova_error *err)
+{
+	struct nova_pipe *pipe = calloc(1, sizeof(*pipe));
+
+	if (!pipe) {
+		close(fd);
+		channel->ops->free(channel);
+		nova_error_set(err, NOVA_SYSTEM, "out of memory for a pipe");
+		return NULL;
+	}
+	pipe->fd = fd;
+	pipe->channel = channel;
+	pipe->fn = fn;
+	pipe->arg = arg;
+	pipe->last = &pipe->first;
+	pipe->encoder = nova_encoder_new(&options->out, options->scanner, on_emit, pipe, err);
+	pipe->decoder = pipe->encoder ? nova_decoder_new(&options->in, err) : NULL;
+	if (!pipe->decoder)
+		return nova_pipe_free(pipe);
+	if (!make_events(pipe, base)) {
+		nova_error_set(err, NOVA_SYSTEM, "out of memory for the events of a pipe");
+		return nova_pipe_free(pipe);
+	}
+	links->channel_events(channel, &events, pipe);
+	event_add(pipe->readable, NULL);
+	return pipe;
+}
+
+struct nova_pipe *nova_pipe_free(struct nova_pipe *pipe)
+{
+	struct held *held;
+
+	if (!pipe)
+		return NULL;
+	if (pipe->readable)
+		event_free(pipe->readable);
+	if (pipe->writable)
+		event_free(pipe->writable);
+	if (pipe->pause)
+		event_free(pipe->pause);
+	if (pipe->out_turn)
+		event_free(pipe->out_turn);
+	if (pipe->in_turn)
+		event_free(pipe->in_turn);
+	if (pipe->report)
+		event_free(pipe->report);
+	if (pipe->channel)
+		pipe->channel->ops->free(pipe->channel);
+	while ((held = take_held(pipe)))
+		free(held);
+	nova_encoder_free(pipe->encoder);
+	nova_decoder_free(pipe->decoder);
+	close(pipe->fd);
+	free(pipe);
+	return NULL;
+}
+
+void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats)
+{
+	nova_encoder_stats(pipe->encoder, &stats->out);
+	nova_decoder_stats(pipe->decoder, &stats->in);
+	stats->socket_in_bytes = pipe->socket_in_bytes;
+	stats->socket_out_bytes = pipe->socket_out_bytes;
+	stats->held_bytes = pipe->held_bytes + pipe->raw_left;
+}
+
+void nova_pipe_digest_out(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes)
+{
+	nova_encoder_digest(pipe->encoder, digest, raw_bytes);
+}
+
+void nova_pipe_digest_in(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes)
+{
+	nova_decoder_digest(pipe->decoder, digest, raw_bytes);
+}
