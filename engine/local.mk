@@ -1,18 +1,32 @@
 # engine/: libnovacron's core
 libnova_la_SOURCES += \
+	engine/audit.c \
+	engine/audit.h \
 	engine/buf.c \
+	engine/child.c \
+	engine/child.h \
 	engine/cleanup.h \
 	engine/codec.h \
+	engine/config.c \
+	engine/converge.c \
+	engine/converge.h \
 	engine/cursor.h \
 	engine/error.c \
 	engine/flow.h \
 	engine/guest.c \
+	engine/metrics.c \
+	engine/metrics.h \
 	engine/novacron.h \
 	engine/op.c \
 	engine/op.h \
+	engine/param.c \
 	engine/pipe.h \
 	engine/plugins.h \
-	engine/steps.h
+	engine/process.c \
+	engine/steps.c \
+	engine/steps.h \
+	engine/store.c \
+	engine/store.h
 
 # the codec of the data path
 libnova_la_SOURCES += \

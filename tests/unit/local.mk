@@ -31,3 +31,6 @@ EXTRA_DIST += tests/fixtures/README.md tests/fixtures/guest.S tests/fixtures/qem
 unit_programs += tests/unit/test_pipe
 tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c
 tests_unit_test_pipe_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_audit
+tests_unit_test_audit_SOURCES = tests/unit/test_audit.c
+tests_unit_test_audit_LDADD = $(UNIT_LDADD)

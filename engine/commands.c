@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * commands.c - the table of commands: names, arguments, roles and what starts them. The control protocol,
+ * the command line, its manual page and its completion all come from these rows. Not here: how a
+ * command is checked and audited (execute.c), what the longer ones do (verbs.c, migrate_source.c, peers.c).
+ */
+#include "audit.h"
+#include "cleanup.h"
+#include "converge.h"
+#include "host.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define GUEST { "guest", NOVA_T_STRING, .required = true, .positional = true, .metavar = "GUEST", .help = "name of the guest" }
+#define JOB { "job", NOVA_T_STRING, .required = true, .positional = true, .metavar = "JOB", .help = "id of the job" }
+#define DRIVER { "driver", NOVA_T_STRING, .fallback = "kvm", .metavar = "DRIVER", .help = "driver that runs the guest" }
+#define END { NULL }
+
+#define STARTER(name) \
+	static struct nova_op *name(struct nova_host *host, const struct nova_identity *who, json_t *args, \
+	    nova_done_fn done, void *arg, struct nova_error *err)
+
+/* ---- questions that are answered from memory and the store ---- */
+
+static struct nova_op *answer(struct nova_host *host, json_t *result, nova_done_fn done, void *arg,
+    struct nova_error *err)
+{
+	return nova_op_later(host->base, result, NULL, done, arg, err);
+}
+
+static const char *text(const json_t *args, const char *name)
+{
+	const char *value = json_string_value(json_object_get(args, name));
+
+	return value ? value : "";
+}
+
+STARTER(cmd_about)
+{
+	return answer(host,
+	    json_pack("{s:s, s:s, s:s, s:s, s:i}", "name", nova_host_name(host), "version", PACKAGE_VERSION, "uuid",
+		nova_store_host_uuid(host->store), "role",
+		nova_role_name(who->role), "port", nova_host_port(host)),
+	    done, arg, err);
+}
+
+STARTER(cmd_list)
+{
+	json_t *list = json_array();
+	struct nova_entry *entry;
+
+	TAILQ_FOREACH (entry, &host->guests, link)
+		if (nova_entry_visible(host, who, entry->owner))
+			json_array_append_new(list, nova_entry_json(entry, false));
+	return answer(host, list, done, arg, err);
+}
+
+STARTER(cmd_show)
+{
+	struct nova_entry *entry = nova_entry_need(host, who, text(args, "guest"), err);
+
+	return entry ? answer(host, nova_entry_json(entry, true), done, arg, err) : NULL;
+}
+
+STARTER(cmd_stats)
+{
+	struct nova_entry *entry = nova_entry_need(host, who, text(args, "guest"), err);
+
+	return entry ? nova_slot_call(entry->slot, NOVA_VERB_STATS, &entry->guest, args, done, arg, err) : NULL;
+}
+
+STARTER(cmd_metrics)
+{
+	char *prometheus;
+	json_t *result;
+
+	if (!json_is_true(json_object_get(args, "prometheus")))
+		return answer(host, nova_metrics_json(host->metrics), done, arg, err);
+	prometheus = nova_metrics_prometheus(host->metrics);
+	result = json_string(prometheus ? prometheus : "");
+	free(prometheus);
+	return answer(host, result, done, arg, err);
+}
+
+/* ---- jobs ---- */
+
+struct job_list {
+	struct nova_host *host;
+	const struct nova_identity *who;
+	json_t *list;
+};
+
+static bool job_visible(struct nova_host *host, const struct nova_identity *who, const char *guest, const char *started_by)
+{
+	struct nova_entry *entry = nova_entry_find(host, guest);
+
+	return nova_entry_visible(host, who, entry ? entry->owner : started_by);
+}
+
+static int add_job(void *arg, const struct nova_job_row *row)
+{
+	struct job_list *jobs = arg;
+	const struct nova_job *live = nova_job_find(jobs->host, row->id);
+	json_t *json;
+
+	if (!job_visible(jobs->host, jobs->who, row->guest ? row->guest : "", row->who ? row->who : ""))
+		return 0;
+	json = live ? nova_job_json(live) :
+		      json_pack("{s:s, s:s, s:s*, s:s*, s:s, s:s*, s:O*, s:O*, s:I}", "job", row->id, "kind", row->kind,
+			  "guest", row->guest, "peer", row->peer, "side", row->side, "who", row->who, "args", row->args,
+			  "report", row->report, "started_ms", (json_int_t)row->started_ms);
+	if (row->outcome)
+		json_object_set_new(json, "outcome", json_string(row->outcome));
+	if (row->ended_ms)
+		json_object_set_new(json, "ended_ms", json_integer(row->ended_ms));
+	json_object_set_new(json, "running", json_boolean(live && live->run));
+	json_array_append_new(jobs->list, json);
+	return 0;
+}
+
+STARTER(cmd_jobs)
+{
+	NOVA_AUTOJSON json_t *list = json_array();
+	struct job_list jobs = { host, who, list };
+	bool open = json_is_true(json_object_get(args, "running"));
+
+	if (nova_store_jobs(host->store, open ? NOVA_JOBS_OPEN : NOVA_JOBS_ALL, add_job, &jobs, err) < 0)
+		return NULL;
+	return answer(host, nova_take(&list), done, arg, err);
+}
+
+STARTER(cmd_job)
+{
+	NOVA_AUTOJSON json_t *list = json_array();
+	struct job_list jobs = { host, who, list };
+
+	if (nova_store_job_find(host->store, text(args, "job"), NULL, add_job, &jobs, err) < 0)
+		return NULL;
+	if (json_array_size(list) == 0) {
+		nova_error_set(err, NOVA_INVALID, "there is no job '%.40s': see novacron jobs", text(args, "job"));
+		return NULL;
+	}
+	return answer(host, json_incref(json_array_get(list, 0)), done, arg, err);
+}
+
+static struct nova_job *live_job(struct nova_host *host, const struct nova_identity *who, const json_t *args,
+    struct nova_error *err)
+{
+	struct nova_job *job = nova_job_find(host, text(args, "job"));
+
+	if (job && job_visible(host, who, job->guest_name, job->who.name))
+		return job;
+	nova_error_set(err, NOVA_STATE, "no job '%.40s' is running: see novacron jobs", text(args, "job"));
+	return NULL;
+}
+
+STARTER(cmd_cancel)
+{
+	struct nova_job *job = live_job(host, who, args, err);
+	struct nova_error why;
+
+	if (!job)
+		return NULL;
+	if (!job->run) {
+		nova_error_set(err, NOVA_STATE, "job %s is in doubt: see novacron resolve", job->id);
+		return NULL;
+	}
+	nova_error_set(&why, NOVA_CANCELLED, "cancelled by %s", who->name);
+	if (nova_run_cancel(job->run, &why, err) < 0)
+		return NULL;
+	return answer(host, json_pack("{s:s}", "job", job->id), done, arg, err);
+}
+
+STARTER(cmd_bandwidth)
+{
+	struct nova_job *job = live_job(host, who, args, err);
+	json_int_t rate = json_integer_value(json_object_get(args, "rate"));
+
+	if (!job || nova_migrate_set_rate(job, (uint64_t)rate, err) < 0)
+		return NULL;
+	return answer(host, json_pack("{s:s, s:I}", "job", job->id, "rate_bps", rate), done, arg, err);
+}
+
+STARTER(cmd_host_bandwidth)
+{
+	json_int_t rate = json_integer_value(json_object_get(args, "rate"));
+
+	if (!host->links) {
+		nova_error_set(err, NOVA_STATE, "this daemon has no link to peers: set cert, key, ca and peers");
+		return NULL;
+	}
+	host->plugins->links->host_rate(host->links, (uint64_t)rate);
+	return answer(host, json_pack("{s:I}", "rate_bps", rate), done, arg, err);
+}
+
+STARTER(cmd_resolve)
+{
+	struct nova_job *job = live_job(host, who, args, err);
+
+	if (!job || nova_migrate_resolve(job, !strcmp(text(args, "keep"), "source"), err) < 0)
+		return NULL;
+	return answer(host, json_pack("{s:s, s:s}", "job", text(args, "job"), "kept", text(args, "keep")), done, arg, err);
+}
+
+STARTER(cmd_audit)
+{
+	const char *state_dir = nova_config_text(host->config, "state-dir");
+	json_t *result = !strcmp(text(args, "what"), "verify") ?
+			     nova_audit_verify(state_dir, err) :
+			     nova_audit_show(state_dir, (size_t)json_integer_value(json_object_get(args, "count")), err);
+
+	return result ? answer(host, result, done, arg, err) : NULL;
+}
+
+/* ---- one-call verbs ---- */
+
+#define VERB(name, VERB) \
+	STARTER(name) \
+	{ \
+		return nova_verb_start(host, who, NOVA_VERB_##VERB, args, done, arg, err); \
+	}
+VERB(cmd_start, START)
+VERB(cmd_stop, STOP)
+VERB(cmd_pause, PAUSE)
+VERB(cmd_resume, RESUME)
+VERB(cmd_snapshot, SNAPSHOT)
+VERB(cmd_restore, RESTORE)
+VERB(cmd_resize, RESIZE)
+
+/* ---- the table ---- */
+
+#define PARAMS static const struct nova_param
+
+PARAMS p_none[] = { END };
+PARAMS p_guest[] = { GUEST, END };
+PARAMS p_job[] = { JOB, END };
+PARAMS p_create[] = {
+	GUEST,
+	DRIVER,
+	{ "owner", NOVA_T_STRING, .metavar = "NAME", .help = "who owns the guest; default: you" },
+	{ "spec", NOVA_T_JSON, .metavar = "JSON", .help = "the driver's options as one object" },
+	END,
+};
+PARAMS p_start[] = {
+	GUEST,
+	{ "paused", NOVA_T_BOOL, .help = "do not let it run yet" },
+	END,
+};
+PARAMS p_stop[] = {
+	GUEST,
+	{ "force", NOVA_T_BOOL, .help = "at once, like pulling the plug" },
+	{ "timeout", NOVA_T_DURATION, .min = 0, .max = 3600000, .fallback = "30s", .metavar = "TIME",
+	    .help = "how long the guest may take before it is forced" },
+	END,
+};
+PARAMS p_delete[] = {
+	GUEST,
+	{ "force", NOVA_T_BOOL, .help = "stop it first if it runs" },
+	{ "keep-disks", NOVA_T_BOOL, .help = "leave its disk images" },
+	END,
+};
+PARAMS p_snapshot[] = {
+	GUEST,
+	{ "name", NOVA_T_STRING, .required = true, .positional = true, .metavar = "NAME", .help = "name of the snapshot" },
+	{ "external", NOVA_T_BOOL, .help = "in a new image file, disks only" },
+	END,
+};
+PARAMS p_restore[] = {
+	GUEST,
+	{ "name", NOVA_T_STRING, .required = true, .positional = true, .metavar = "NAME", .help = "name of the snapshot" },
+	END,
+};
+PARAMS p_resize[] = {
+	GUEST,
+	{ "memory", NOVA_T_BYTES, .min = 1 << 20, .max = INT64_MAX, .metavar = "SIZE", .help = "memory the guest shall have" },
+	{ "vcpus", NOVA_T_INT, .min = 1, .max = 1024, .metavar = "N", .help = "vCPUs the guest shall have" },
+	END,
+};
+PARAMS p_adopt[] = {
+	GUEST,
+	DRIVER,
+	{ "qmp", NOVA_T_PATH, .metavar = "SOCKET", .help = "QMP socket of the running QEMU" },
+	{ "id", NOVA_T_STRING, .metavar = "ID", .help = "the runtime's own name of it" },
+	{ "spec", NOVA_T_JSON, .metavar = "JSON", .help = "how a destination shall recreate it" },
+	{ "owner", NOVA_T_STRING, .metavar = "NAME", .help = "who owns the guest; default: you" },
+	END,
+};
+PARAMS p_migrate[] = {
+	GUEST,
+	{ "to", NOVA_T_STRING, .required = true, .metavar = "PEER", .help = "host to move it to" },
+	{ "mode", NOVA_T_CHOICE, .choices = "live|warm|cold", .fallback = "live", .metavar = "MODE",
+	    .help = "live: it runs meanwhile; warm: paused meanwhile; cold: shut down and started there" },
+	{ "bandwidth", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap of this migration on the wire" },
+	{ "downtime", NOVA_T_DURATION, .min = 1, .max = 3600000, .fallback = "300ms", .metavar = "TIME", .help = "pause that is acceptable" },
+	{ "on-stall", NOVA_T_CHOICE, .choices = NOVA_STALL_CHOICES, .fallback = "wait", .metavar = "POLICY",
+	    .help = "what to do when the guest writes faster than the link carries" },
+	{ "max-time", NOVA_T_DURATION, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "TIME", .help = "give up (or act on the stall policy) after this; 0: never" },
+	{ "codec", NOVA_T_CHOICE, .choices = "auto|none|lz4|zstd", .fallback = "auto", .metavar = "CODEC", .help = "how pages are packed" },
+	{ "history", NOVA_T_BYTES, .min = 0, .max = (int64_t)1 << 36, .metavar = "SIZE", .help = "memory for page history on both sides; default: a quarter of the guest's, at most 1GiB" },
+	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .metavar = "TIME", .help = "how long to redial a lost connection; default: the daemon's" },
+	{ "lanes", NOVA_T_INT, .min = 0, .max = 16, .fallback = "0", .metavar = "N", .help = "TCP connections to use; 0: as many as it takes" },
+	END,
+};
+PARAMS p_jobs[] = {
+	{ "running", NOVA_T_BOOL, .help = "only those that have not ended" },
+	END,
+};
+PARAMS p_bandwidth[] = {
+	JOB,
+	{ "rate", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .required = true, .positional = true, .metavar = "RATE", .help = "the new cap; 0: none" },
+	END,
+};
+PARAMS p_host_bandwidth[] = {
+	{ "rate", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .required = true, .positional = true, .metavar = "RATE", .help = "the new cap of all migrations together; 0: none" },
+	END,
+};
+PARAMS p_resolve[] = {
+	JOB,
+	{ "keep", NOVA_T_CHOICE, .choices = "source|destination", .required = true, .metavar = "SIDE", .help = "which side shall run the guest" },
+	END,
+};
+PARAMS p_metrics[] = {
+	{ "prometheus", NOVA_T_BOOL, .help = "as Prometheus text" },
+	END,
+};
+
+PARAMS p_audit[] = {
+	{ "what", NOVA_T_CHOICE, .choices = "verify|show", .required = true, .positional = true, .metavar = "WHAT",
+	    .help = "verify: is the chain whole; show: the newest lines" },
+	{ "count", NOVA_T_INT, .min = 1, .max = 10000, .fallback = "50", .metavar = "N", .help = "how many lines to show" },
+	END,
+};
+
+static const struct nova_command commands[] = {
+	{ "create", "define a guest and prepare its disks", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
+	{ "start", "start a guest", NOVA_ROLE_OPERATOR, p_start, .start = cmd_start },
+	{ "stop", "shut a guest down", NOVA_ROLE_OPERATOR, p_stop, .start = cmd_stop },
+	{ "pause", "halt a guest's processors", NOVA_ROLE_OPERATOR, p_guest, .start = cmd_pause },
+	{ "resume", "let a paused guest run", NOVA_ROLE_OPERATOR, p_guest, .start = cmd_resume },
+	{ "delete", "remove a guest", NOVA_ROLE_OPERATOR, p_delete, .start = nova_cmd_delete },
+	{ "snapshot", "take a snapshot of a guest", NOVA_ROLE_OPERATOR, p_snapshot, .start = cmd_snapshot },
+	{ "restore", "go back to a snapshot", NOVA_ROLE_OPERATOR, p_restore, .start = cmd_restore },
+	{ "resize", "change a guest's memory or vCPUs", NOVA_ROLE_OPERATOR, p_resize, .start = cmd_resize },
+	{ "list", "list guests", NOVA_ROLE_VIEWER, p_none, .start = cmd_list },
+	{ "show", "show all that is known of a guest", NOVA_ROLE_VIEWER, p_guest, .start = cmd_show },
+	{ "adopt", "take over a guest that somebody else started", NOVA_ROLE_ADMIN, p_adopt, .start = nova_cmd_adopt },
+	{ "stats", "show a guest's figures", NOVA_ROLE_VIEWER, p_guest, .start = cmd_stats },
+	{ "drivers", "show what this host can do, asked now", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_drivers },
+	{ "peers", "show the other hosts and whether they answer", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_peers },
+	{ "migrate", "move a guest to another host", NOVA_ROLE_OPERATOR, p_migrate, .job = true, .start = nova_cmd_migrate },
+	{ "cancel", "cancel a job; the guest stays where it was", NOVA_ROLE_OPERATOR, p_job, .start = cmd_cancel },
+	{ "bandwidth", "change the cap of a migration", NOVA_ROLE_OPERATOR, p_bandwidth, .start = cmd_bandwidth },
+	{ "host-bandwidth", "change the cap of all migrations of this host", NOVA_ROLE_ADMIN, p_host_bandwidth, .start = cmd_host_bandwidth },
+	{ "jobs", "list jobs", NOVA_ROLE_VIEWER, p_jobs, .start = cmd_jobs },
+	{ "job", "show one job", NOVA_ROLE_VIEWER, p_job, .start = cmd_job },
+	{ "resolve", "decide a migration that is in doubt", NOVA_ROLE_ADMIN, p_resolve, .start = cmd_resolve },
+	{ "metrics", "show counters", NOVA_ROLE_VIEWER, p_metrics, .start = cmd_metrics },
+	{ "audit", "check or show the audit log", NOVA_ROLE_ADMIN, p_audit, .start = cmd_audit },
+	{ "about", "say who this daemon is", NOVA_ROLE_VIEWER, p_none, .hidden = true, .start = cmd_about },
+};
+
+const struct nova_command *nova_commands(size_t *count)
+{
+	*count = sizeof(commands) / sizeof(*commands);
+	return commands;
+}

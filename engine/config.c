@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * config.c - the daemon's configuration: one table of options, set from text (command line) or a file of
+ * "name = value" lines with "[peer NAME]" sections. Values are JSON; defaults come from the table.
+ */
+#include "cleanup.h"
+#include "novacron.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct nova_config {
+	json_t *values; /* owned: what was set */
+	json_t *all;    /* owned: with defaults; NULL: to be made */
+};
+
+#define SIZE_MAX_BYTES INT64_MAX
+
+static const struct nova_param params[] = {
+	{ "name", NOVA_T_STRING, .metavar = "NAME", .help = "name of this host; default: its host name" },
+	{ "state-dir", NOVA_T_PATH, .fallback = "/var/lib/novacron", .metavar = "DIR", .help = "journal, inventory, audit log" },
+	{ "runtime-dir", NOVA_T_PATH, .fallback = "/run/novacron", .metavar = "DIR", .help = "sockets" },
+	{ "control-socket", NOVA_T_PATH, .metavar = "PATH", .help = "control socket; default: control.sock in runtime-dir" },
+	{ "control-group", NOVA_T_STRING, .metavar = "GROUP", .help = "group that may connect to the control socket" },
+	{ "listen", NOVA_T_LIST, .metavar = "HOST:PORT", .help = "where peers reach this host; none: it only dials" },
+	{ "cert", NOVA_T_PATH, .metavar = "FILE", .help = "certificate of this host (PEM)" },
+	{ "key", NOVA_T_PATH, .metavar = "FILE", .help = "its key (PEM)" },
+	{ "ca", NOVA_T_PATH, .metavar = "FILE", .help = "certificates that peers' must be signed by (PEM)" },
+	{ "peer", NOVA_T_LIST, .metavar = "NAME=HOST:PORT", .help = "a peer; in the file: [peer NAME] with address and certificate-name" },
+	{ "roots", NOVA_T_LIST, .metavar = "DIR", .help = "disks, kernels and images must lie below one of these; default: images in state-dir" },
+	{ "bandwidth", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap of all migrations together; 0: none" },
+	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .fallback = "5min", .metavar = "TIME", .help = "how long a lost connection is redialled" },
+	{ "max-guests", NOVA_T_INT, .min = 0, .max = 1000000, .fallback = "256", .metavar = "N", .help = "guests on this host; 0: no limit" },
+	{ "max-memory", NOVA_T_BYTES, .min = 0, .max = SIZE_MAX_BYTES, .fallback = "0", .metavar = "SIZE", .help = "memory of all guests together; 0: what the host has" },
+	{ "max-vcpus", NOVA_T_INT, .min = 0, .max = 1000000, .fallback = "0", .metavar = "N", .help = "vCPUs of all guests together; 0: no limit" },
+	{ "max-disk", NOVA_T_BYTES, .min = 0, .max = SIZE_MAX_BYTES, .fallback = "0", .metavar = "SIZE", .help = "disk of all guests together; 0: no limit" },
+	{ "max-incoming", NOVA_T_INT, .min = 0, .max = 10000, .fallback = "4", .metavar = "N", .help = "incoming migrations at a time; 0: no limit" },
+	{ "max-outgoing", NOVA_T_INT, .min = 0, .max = 10000, .fallback = "4", .metavar = "N", .help = "outgoing migrations at a time; 0: no limit" },
+	{ "qemu", NOVA_T_PATH, .fallback = "qemu-system-x86_64", .metavar = "PROGRAM", .help = "QEMU" },
+	{ "qemu-img", NOVA_T_PATH, .fallback = "qemu-img", .metavar = "PROGRAM", .help = "qemu-img" },
+	{ "qemu-user", NOVA_T_STRING, .metavar = "USER", .help = "user that QEMU runs as; default: the daemon's" },
+	{ "accel", NOVA_T_CHOICE, .choices = "auto|kvm|tcg", .fallback = "auto", .metavar = "ACCEL", .help = "accelerator; auto: KVM where it works" },
+	{ "machines", NOVA_T_LIST, .metavar = "TYPE", .help = "machine types that are allowed; none: all that QEMU has" },
+	{ "cpu-models", NOVA_T_LIST, .metavar = "MODEL", .help = "CPU models that are allowed; none: all that QEMU has" },
+	{ "sandbox", NOVA_T_BOOL, .fallback = "yes", .metavar = "BOOL", .help = "run QEMU with -sandbox on" },
+	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },
+	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
+	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },
+	{ "log-level", NOVA_T_CHOICE, .choices = "error|warning|info|debug", .fallback = "info", .metavar = "LEVEL", .help = "least important lines that are logged" },
+};
+
+#define PARAMS (sizeof(params) / sizeof(*params))
+
+const struct nova_param *nova_config_params(size_t *count)
+{
+	*count = PARAMS;
+	return params;
+}
+
+static const struct nova_param *find(const char *name, struct nova_error *err)
+{
+	for (size_t i = 0; i < PARAMS; i++)
+		if (!strcmp(params[i].name, name))
+			return &params[i];
+	nova_error_set(err, NOVA_INVALID, "there is no option '%.60s': see novacrond --help", name);
+	return NULL;
+}
+
+struct nova_config *nova_config_new(void)
+{
+	struct nova_config *config = calloc(1, sizeof(*config));
+
+	if (config)
+		config->values = json_pack("{s:{}}", "peers");
+	return config;
+}
+
+struct nova_config *nova_config_free(struct nova_config *config)
+{
+	if (!config)
+		return NULL;
+	json_decref(config->values);
+	json_decref(config->all);
+	free(config);
+	return NULL;
+}
+
+static void changed(struct nova_config *config)
+{
+	json_decref(config->all);
+	config->all = NULL;
+}
+
+/* ---- peers ---- */
+
+static json_t *peer_of(struct nova_config *config, const char *name)
+{
+	json_t *peers = json_object_get(config->values, "peers"), *peer = json_object_get(peers, name);
+
+	if (peer)
+		return peer;
+	peer = json_pack("{s:[], s:s}", "address", "certificate-name", name);
+	json_object_set_new(peers, name, peer);
+	return peer;
+}
+
+/* "a:1, b:2": commas and spaces separate. */
+static void add_addresses(json_t *peer, char *text)
+{
+	json_t *list = json_object_get(peer, "address");
+	char *rest = NULL;
+
+	for (char *address = strtok_r(text, ", \t", &rest); address; address = strtok_r(NULL, ", \t", &rest))
+		json_array_append_new(list, json_string(address));
+}
+
+static int check_peer_name(const char *name, struct nova_error *err)
+{
+	size_t length = strlen(name);
+
+	for (size_t i = 0; i < length; i++)
+		if (!isalnum((unsigned char)name[i]) && !strchr("-_.", name[i]))
+			length = 0;
+	if (length >= 1 && length <= 63)
+		return 0;
+	return nova_error_set(err, NOVA_INVALID, "peer: '%.80s' is not a name: 1 to 63 of A-Z a-z 0-9 - _ .", name);
+}
+
+static int set_peer(struct nova_config *config, const char *text, struct nova_error *err)
+{
+	NOVA_AUTOFREE char *copy = strdup(text);
+	char *equals = copy ? strchr(copy, '=') : NULL;
+
+	if (!equals)
+		return nova_error_set(err, NOVA_INVALID, "peer: '%.80s' is not NAME=HOST:PORT[,HOST:PORT]", text);
+	*equals = 0;
+	if (check_peer_name(copy, err) < 0)
+		return -1;
+	add_addresses(peer_of(config, copy), equals + 1);
+	changed(config);
+	return 0;
+}
+
+static int set_peer_option(struct nova_config *config, const char *peer, const char *name, char *value,
+    struct nova_error *err)
+{
+	if (!strcmp(name, "address"))
+		add_addresses(peer_of(config, peer), value);
+	else if (!strcmp(name, "certificate-name"))
+		json_object_set_new(peer_of(config, peer), name, json_string(value));
+	else
+		return nova_error_set(err, NOVA_INVALID, "[peer %s] has no option '%.60s': address and certificate-name are known",
+		    peer, name);
+	changed(config);
+	return 0;
+}
+
+/* ---- options ---- */
+
+int nova_config_set(struct nova_config *config, const char *name, const char *text, struct nova_error *err)
+{
+	const struct nova_param *param = find(name, err);
+	json_t *value;
+
+	if (!param)
+		return -1;
+	if (!strcmp(name, "peer"))
+		return set_peer(config, text, err);
+	value = nova_param_parse(param, text, err);
+	if (!value)
+		return -1;
+	if (param->type == NOVA_T_LIST && json_object_get(config->values, name)) {
+		json_array_extend(json_object_get(config->values, name), value);
+		json_decref(value);
+	} else
+		json_object_set_new(config->values, name, value);
+	changed(config);
+	return 0;
+}
+
+static void fill_defaults(json_t *all)
+{
+	char host[256] = "localhost", images[4096];
+
+	for (size_t i = 0; i < PARAMS; i++)
+		if (params[i].fallback && !json_object_get(all, params[i].name))
+			json_object_set_new(all, params[i].name, nova_param_parse(&params[i], params[i].fallback, NULL));
+	gethostname(host, sizeof(host) - 1);
+	if (!json_object_get(all, "name"))
+		json_object_set_new(all, "name", json_string(host));
+	snprintf(images, sizeof(images), "%s/images", json_string_value(json_object_get(all, "state-dir")));
+	if (!json_object_get(all, "roots"))
+		json_object_set_new(all, "roots", json_pack("[s]", images));
+}
+
+const json_t *nova_config_get(const struct nova_config *config, const char *name)
+{
+	struct nova_config *cache = (struct nova_config *)config; /* defaults are filled in when asked for */
+
+	if (!cache->all) {
+		cache->all = json_copy(cache->values);
+		fill_defaults(cache->all);
+	}
+	return json_object_get(cache->all, name);
+}
+
+/* ---- files ---- */
+
+static char *trim(char *text)
+{
+	char *end;
+
+	while (isspace((unsigned char)*text))
+		text++;
+	end = text + strlen(text);
+	while (end > text && isspace((unsigned char)end[-1]))
+		*--end = 0;
+	return text;
+}
+
+/* "[peer NAME]" */
+static int read_section(char *line, char peer[64], struct nova_error *err)
+{
+	char *end = strchr(line, ']');
+	char *name;
+
+	if (!end || end[1] || strncmp(line, "[peer ", 6))
+		return nova_error_set(err, NOVA_INVALID, "'%.60s' is not a section: [peer NAME] is the only kind", line);
+	*end = 0;
+	name = trim(line + 6);
+	if (check_peer_name(name, err) < 0)
+		return -1;
+	snprintf(peer, 64, "%s", name);
+	return 0;
+}
+
+static int read_line(struct nova_config *config, char *line, char peer[64], struct nova_error *err)
+{
+	char *equals, *name, *value;
+
+	line = trim(line);
+	if (!*line || *line == '#' || *line == ';')
+		return 0;
+	if (*line == '[') {
+		if (read_section(line, peer, err) < 0)
+			return -1;
+		peer_of(config, peer);
+		changed(config);
+		return 0;
+	}
+	equals = strchr(line, '=');
+	if (!equals)
+		return nova_error_set(err, NOVA_INVALID, "'%.60s' is not name = value", line);
+	*equals = 0;
+	name = trim(line);
+	value = trim(equals + 1);
+	return peer[0] ? set_peer_option(config, peer, name, value, err) : nova_config_set(config, name, value, err);
+}
+
+int nova_config_load(struct nova_config *config, const char *path, struct nova_error *err)
+{
+	NOVA_AUTOFREE char *line = NULL;
+	FILE *file = fopen(path, "re");
+	char peer[64] = "";
+	size_t size = 0;
+	int number = 0, result = 0;
+
+	if (!file)
+		return nova_error_sys(err, errno, "configuration %s", path);
+	while (result == 0 && getline(&line, &size, file) >= 0) {
+		number++;
+		result = read_line(config, line, peer, err);
+	}
+	if (result < 0)
+		nova_error_prefix(err, "%s:%d", path, number);
+	fclose(file);
+	return result;
+}

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * migrate_dest.c - the destination's half of a migration: sessions that peers open, and the table of rows
+ * that a reservation runs. The conversation is described in migrate.h. Until the commit row has written
+ * the decision, everything that fails is undone here and the guest goes on at the source.
+ */
+#include "cleanup.h"
+#include "migrate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+struct nova_incoming {
+	TAILQ_ENTRY(nova_incoming) link;
+	struct nova_host *host;          /* borrowed */
+	const struct nova_link_ops *ops; /* static */
+	struct nova_session *session;    /* owned */
+	struct nova_job *job;            /* borrowed: the reservation made here */
+	char peer[NOVA_NAME_MAX + 1];
+};
+
+struct dest {
+	struct nova_job *job;
+	struct nova_incoming *incoming;       /* borrowed; NULL: the session is gone */
+	struct nova_request *reserve, *commit, *abort; /* to be answered */
+	json_t *commit_args;                  /* owned */
+	struct nova_channel *channel;         /* owned until the pipe has it */
+	struct nova_pipe *pipe;               /* owned */
+	char *path;                           /* owned: where the guest's state goes */
+	bool loaded, postcopy, cold, committed, run;
+	struct nova_op *op;                   /* owned: a message to the source */
+};
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+static bool row_is(const struct nova_job *job, const char *name)
+{
+	return job->run && !nova_run_undoing(job->run) && nova_run_step(job->run) &&
+	       !strcmp(nova_run_step(job->run)->name, name);
+}
+
+static void give_up(struct nova_job *job, const struct nova_error *why)
+{
+	struct nova_error ignored;
+
+	if (job->run)
+		nova_run_cancel(job->run, why, &ignored);
+}
+
+static void answer(struct dest *dest, struct nova_request **request, json_t *result, const struct nova_error *err)
+{
+	if (*request)
+		dest->job->host->plugins->links->answer(*request, result, err);
+	else
+		json_decref(result);
+	*request = NULL;
+}
+
+/* ---- admit ---- */
+
+static enum nova_step_result admit_needs(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	json_t *spec = json_object_get(result, "spec"), *needs = json_object_get(result, "needs");
+
+	if (nova_entry_find(job->host, job->guest_name)) {
+		nova_error_set(err, NOVA_REFUSED, "there is a guest %s on %s already", job->guest_name,
+		    nova_host_name(job->host));
+		return NOVA_STEP_FAILED;
+	}
+	if (nova_admit_guest(job->host, job->guest_name, needs, err) < 0)
+		return NOVA_STEP_FAILED;
+	job->entry = nova_entry_new(job->host, job->slot, job->guest_name, text_of(job->args, "uuid"),
+	    text_of(job->args, "owner"), json_is_object(spec) ? spec : json_object_get(job->args, "spec"), needs, err);
+	if (!job->entry)
+		return NOVA_STEP_FAILED;
+	job->entry->job = job;
+	job->entry->guest.state = NOVA_GUEST_INCOMING;
+	return nova_entry_save(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_admit(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+
+	if (nova_admit_migration(job->host, true, err) < 0)
+		return NOVA_STEP_FAILED;
+	return nova_job_call_then(job, NOVA_VERB_CHECK,
+	    json_pack("{s:O, s:b}", "spec", json_object_get(job->args, "spec"), "incoming", 1), admit_needs, err);
+}
+
+static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+
+	if (job->entry && nova_entry_forget(job->entry, err) < 0)
+		return NOVA_STEP_FAILED;
+	return NOVA_STEP_DONE;
+}
+
+/* ---- prepare ---- */
+
+static enum nova_step_result guest_prepared(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct dest *dest = job->ctx;
+
+	if (!dest->cold) {
+		dest->path = strdup(text_of(result, "path"));
+		if (!dest->path || !dest->path[0]) {
+			nova_error_set(err, NOVA_REFUSED, "driver %s gave no socket for guest %s", job->slot->ops->name,
+			    job->guest_name);
+			return NOVA_STEP_FAILED;
+		}
+	}
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+	json_t *spec = job->entry->guest.spec;
+
+	if (dest->cold)
+		return nova_job_call_then(job, NOVA_VERB_CREATE, json_pack("{s:O, s:b}", "spec", spec, "existing", 1),
+		    guest_prepared, err);
+	return nova_job_call_then(job, NOVA_VERB_IN_PREPARE,
+	    json_pack("{s:O, s:s, s:b}", "spec", spec, "mode", text_of(job->args, "mode"), "postcopy",
+		json_is_true(json_object_get(job->args, "postcopy"))),
+	    guest_prepared, err);
+}
+
+static enum nova_step_result undo_prepare(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+
+	if (!job->entry)
+		return NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_DELETE, json_pack("{s:b, s:b}", "keep_disks", 1, "force", 1), err);
+}
+
+/* ---- receive: the stream, until the source says commit ---- */
+
+static bool may_commit(const struct dest *dest)
+{
+	if (!dest->commit)
+		return false;
+	return dest->cold || dest->loaded ||
+	       (dest->postcopy && json_is_true(json_object_get(dest->commit_args, "postcopy")));
+}
+
+static void look(struct dest *dest)
+{
+	if (row_is(dest->job, "receive") && may_commit(dest))
+		nova_run_done(dest->job->run);
+	else if (row_is(dest->job, "drain") && dest->loaded)
+		nova_run_done(dest->job->run);
+}
+
+static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
+{
+	struct dest *dest = arg;
+	struct nova_error why;
+
+	if (!err || dest->loaded || dest->committed)
+		return;
+	why = *err;
+	nova_error_prefix(&why, "stream of guest %s", dest->job->guest_name);
+	give_up(dest->job, &why);
+}
+
+static int connect_guest(const char *path, struct nova_error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	NOVA_AUTOCLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return nova_error_sys(err, errno, "socket");
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path))
+		return nova_error_set(err, NOVA_INVALID, "socket path too long: %s", path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return nova_error_sys(err, errno, "connecting to %s", path);
+	return nova_take_fd(&fd);
+}
+
+static int open_pipe(struct dest *dest, struct nova_error *err)
+{
+	struct nova_job *job = dest->job;
+	struct nova_pipe_options options = { 0 };
+	int fd = connect_guest(dest->path, err);
+
+	if (fd < 0)
+		return -1;
+	options.out.codec = NOVA_CODEC_NONE;
+	options.in.history_bytes = (size_t)json_integer_value(json_object_get(job->args, "history_bytes"));
+	dest->pipe = nova_pipe_new(job->host->base, job->host->plugins->links, fd, nova_take(&dest->channel), &options,
+	    pipe_ended, dest, err);
+	return dest->pipe ? 0 : -1;
+}
+
+static enum nova_step_result run_receive(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	answer(dest, &dest->reserve, json_pack("{s:s}", "job", job->id), NULL);
+	if (may_commit(dest))
+		return NOVA_STEP_DONE;
+	return NOVA_STEP_WAIT;
+}
+
+/* From here on this side can never commit: whoever asks is told aborted. */
+static enum nova_step_result undo_receive(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (dest) {
+		dest->pipe = nova_pipe_free(dest->pipe);
+		if (dest->channel)
+			dest->channel->ops->free(nova_take(&dest->channel));
+	}
+	return nova_store_decide(job->host->store, job->token, NOVA_ABORTED, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+/* ---- commit ---- */
+
+static int check_digest(struct dest *dest, struct nova_error *err)
+{
+	NOVA_AUTOJSON json_t *ours = NULL;
+	const char *theirs = text_of(dest->commit_args, "digest");
+	uint64_t bytes = 0, sent = (uint64_t)json_integer_value(json_object_get(dest->commit_args, "raw_bytes"));
+	uint8_t digest[16];
+
+	if (dest->cold || dest->postcopy)
+		return 0;
+	if (!dest->pipe)
+		return nova_error_set(err, NOVA_REFUSED, "no stream has arrived");
+	nova_pipe_digest_in(dest->pipe, digest, &bytes);
+	ours = nova_digest_json(digest);
+	if (bytes == sent && !strcmp(theirs, json_string_value(ours)))
+		return 0;
+	return nova_error_set(err, NOVA_REFUSED,
+	    "the stream differs: %llu bytes with digest %s arrived, %llu with %s were sent", (unsigned long long)bytes,
+	    json_string_value(ours), (unsigned long long)sent, theirs);
+}
+
+static enum nova_step_result run_commit(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (check_digest(dest, err) < 0 || nova_store_decide(job->host->store, job->token, NOVA_COMMITTED, err) < 0)
+		return NOVA_STEP_FAILED;
+	dest->committed = true;
+	return NOVA_STEP_DONE;
+}
+
+/* ---- run ---- */
+
+static enum nova_step_result runs(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct dest *dest = job->ctx;
+
+	if (dest)
+		answer(dest, &dest->commit, json_pack("{s:b}", "running", 1), NULL);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (!json_is_true(json_object_get(job->args, "run"))) {
+		if (!dest->cold)
+			nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "arrived paused");
+		else
+			nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "arrived stopped");
+		return runs(job, NULL, err);
+	}
+	return nova_job_call_then(job, dest->cold ? NOVA_VERB_START : NOVA_VERB_RESUME, json_object(), runs, err);
+}
+
+static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	return dest->cold || dest->loaded || !dest->postcopy ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
+}
+
+static const struct nova_step dest_steps[] = {
+	/* what       how          take it back   stop waiting       limit_ms */
+	{ "admit",    run_admit,   undo_admit,    nova_job_drop_op,  30000 },
+	{ "prepare",  run_prepare, undo_prepare,  nova_job_drop_op,  60000 },
+	{ "receive",  run_receive, undo_receive,  NULL,              0 },
+	{ "commit",   run_commit,  NULL,          NULL,              0, .commit = true },
+	{ "run",      run_run,     NULL,          nova_job_drop_op,  60000 },
+	{ "drain",    run_drain,   NULL,          NULL,              0 },
+	{ NULL },
+};
+
+/* ---- what the guest's driver says ---- */
+
+static void on_guest(struct nova_job *job, const char *event, json_t *data)
+{
+	struct dest *dest = job->ctx;
+	const char *status = text_of(data, "status");
+	const char *reason = text_of(data, "reason");
+	struct nova_error why;
+
+	if (!job->run || nova_run_undoing(job->run))
+		return;
+	if (!strcmp(event, "MIGRATION") && !strcmp(status, "completed"))
+		dest->loaded = true;
+	else if (!strcmp(event, "MIGRATION") && !strcmp(status, "postcopy-active"))
+		dest->postcopy = true;
+	else if (!strcmp(event, "EXIT") || (!strcmp(event, "MIGRATION") && !strcmp(status, "failed"))) {
+		nova_error_set(&why, NOVA_REFUSED, "guest %s could not be received: %s", job->guest_name,
+		    reason[0] ? reason : text_of(data, "error"));
+		give_up(job, &why);
+		return;
+	}
+	look(dest);
+}
+
+/* ---- the end ---- */
+
+static void told(void *arg, json_t *result, const struct nova_error *err)
+{
+	/* Whether the source heard it or not: it asks, or misses us. */
+}
+
+static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err)
+{
+	struct dest *dest = job->ctx;
+	struct nova_incoming *incoming = dest->incoming;
+	struct nova_error ignored;
+	NOVA_AUTOJSON json_t *args = NULL;
+	bool source_waits = dest->reserve || dest->commit || dest->abort;
+
+	answer(dest, &dest->reserve, NULL, err);
+	if (dest->committed)
+		answer(dest, &dest->commit, json_pack("{s:b, s:s}", "running", 0, "why", err ? err->text : ""), NULL);
+	answer(dest, &dest->commit, NULL, err);
+	answer(dest, &dest->abort, NULL, NULL);
+	if (!err || source_waits || !incoming || dest->committed)
+		return;
+	args = json_pack("{s:s, s:s}", "token", job->token, "text", err->text);
+	incoming->ops->request(incoming->session, "failed", args, 5000, told, NULL, &ignored);
+}
+
+static void dest_free(struct nova_job *job)
+{
+	struct dest *dest = job->ctx;
+
+	if (!dest)
+		return;
+	if (dest->incoming)
+		dest->incoming->job = NULL;
+	nova_pipe_free(dest->pipe);
+	if (dest->channel)
+		dest->channel->ops->free(dest->channel);
+	json_decref(dest->commit_args);
+	free(dest->path);
+	free(dest);
+	job->ctx = NULL;
+}
+
+static struct dest *dest_of(struct nova_job *job)
+{
+	struct dest *dest = calloc(1, sizeof(*dest));
+
+	if (!dest)
+		return NULL;
+	dest->job = job;
+	dest->cold = !strcmp(text_of(job->args, "mode"), "cold");
+	job->ctx = dest;
+	job->free_ctx = dest_free;
+	job->on_guest = on_guest;
+	job->on_end = on_end;
+	return dest;
+}
+
+/* ---- requests of the source ---- */
+
+typedef int (*request_fn)(struct nova_incoming *incoming, json_t *args, struct nova_request *request,
+    struct nova_error *err);
+
+static int check_reserve(const json_t *args, struct nova_error *err)
+{
+	static const char *const texts[] = { "token", "guest", "uuid", "owner", "driver", "mode" };
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+		if (!json_is_string(json_object_get(args, texts[i])))
+			return nova_error_set(err, NOVA_INVALID, "reserve: %s must be a text", texts[i]);
+	if (strlen(text_of(args, "token")) != 32 || strspn(text_of(args, "token"), "0123456789abcdef") != 32)
+		return nova_error_set(err, NOVA_INVALID, "reserve: token must be 32 hexadecimal digits");
+	if (strlen(text_of(args, "uuid")) != 36)
+		return nova_error_set(err, NOVA_INVALID, "reserve: uuid must have 36 characters");
+	if (!json_is_object(json_object_get(args, "spec")))
+		return nova_error_set(err, NOVA_INVALID, "reserve: spec must be an object");
+	if (json_integer_value(json_object_get(args, "history_bytes")) < 0 ||
+	    json_integer_value(json_object_get(args, "history_bytes")) > (json_int_t)1 << 36)
+		return nova_error_set(err, NOVA_INVALID, "reserve: history_bytes must be 0 to 64 GiB");
+	return nova_guest_name_check(text_of(args, "guest"), err);
+}
+
+static int on_reserve(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_host *host = incoming->host;
+	struct nova_identity who = { .role = NOVA_ROLE_OPERATOR };
+	struct nova_slot *slot;
+	struct nova_job *job;
+	struct dest *dest;
+
+	if (check_reserve(args, err) < 0)
+		return -1;
+	if (incoming->job)
+		return nova_error_set(err, NOVA_STATE, "this session has a reservation already");
+	slot = nova_slot_find(host, text_of(args, "driver"), err);
+	if (!slot)
+		return -1;
+	snprintf(who.name, sizeof(who.name), "%s", incoming->peer);
+	snprintf(who.from, sizeof(who.from), "peer %s", incoming->peer);
+	job = nova_job_new(host, "migrate", "destination", &who, text_of(args, "guest"), args, err);
+	if (!job)
+		return -1;
+	snprintf(job->peer, sizeof(job->peer), "%s", incoming->peer);
+	snprintf(job->token, sizeof(job->token), "%s", text_of(args, "token"));
+	job->slot = slot;
+	dest = dest_of(job);
+	if (!dest) {
+		nova_job_free(job);
+		return nova_error_sys(err, ENOMEM, "reservation");
+	}
+	dest->incoming = incoming;
+	incoming->job = job;
+	if (nova_job_start(job, dest_steps, NULL, false, err) < 0)
+		return -1;
+	dest->reserve = request;
+	return 0;
+}
+
+static struct dest *dest_for(struct nova_incoming *incoming, const json_t *args, struct nova_error *err)
+{
+	struct nova_job *job = incoming->job;
+
+	if (job && !strcmp(job->token, text_of(args, "token")))
+		return job->ctx;
+	nova_error_set(err, NOVA_REFUSED, "there is no reservation for this migration on %s",
+	    nova_host_name(incoming->host));
+	return NULL;
+}
+
+static int on_commit(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct dest *dest = dest_for(incoming, args, err);
+
+	if (!dest)
+		return -1;
+	if (dest->commit || !dest->job->run || nova_run_undoing(dest->job->run))
+		return nova_error_set(err, NOVA_REFUSED, "%s has given this migration up", nova_host_name(incoming->host));
+	dest->commit_args = json_incref(args);
+	dest->commit = request;
+	look(dest);
+	return 0;
+}
+
+static int on_abort(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_error why, ignored;
+	struct dest *dest = dest_for(incoming, args, &ignored);
+
+	if (!dest) { /* nothing is reserved: that is what was asked for */
+		incoming->ops->answer(request, NULL, NULL);
+		return 0;
+	}
+	nova_error_set(&why, NOVA_CANCELLED, "the source gave up");
+	if (!nova_run_undoing(dest->job->run) && nova_run_cancel(dest->job->run, &why, err) < 0)
+		return -1;
+	dest->abort = request;
+	return 0;
+}
+
+/* What was decided. Undecided becomes aborted before it is told, so that it stays true. */
+static int on_outcome(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_host *host = incoming->host;
+	const char *token = text_of(args, "token");
+	struct nova_job *job = nova_job_by_token(host, "destination", token);
+	enum nova_decision decision;
+	struct nova_error why;
+
+	if (strlen(token) != 32)
+		return nova_error_set(err, NOVA_INVALID, "outcome: token must be 32 hexadecimal digits");
+	if (nova_store_decision(host->store, token, &decision, err) < 0)
+		return -1;
+	if (decision == NOVA_UNDECIDED) {
+		decision = NOVA_ABORTED;
+		if (nova_store_decide(host->store, token, decision, err) < 0)
+			return -1;
+		nova_error_set(&why, NOVA_CANCELLED, "the source asked for the outcome before it was decided");
+		if (job)
+			give_up(job, &why);
+	}
+	incoming->ops->answer(request, json_pack("{s:s}", "decision", nova_decision_name(decision)), NULL);
+	return 0;
+}
+
+static int on_about(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_host *host = incoming->host;
+	json_t *drivers = json_array();
+
+	for (size_t i = 0; i < host->slot_count; i++)
+		if (host->slots[i].self)
+			json_array_append_new(drivers, json_string(host->slots[i].ops->name));
+	incoming->ops->answer(request,
+	    json_pack("{s:s, s:s, s:s, s:o}", "name", nova_host_name(host), "version", PACKAGE_VERSION, "uuid",
+		nova_store_host_uuid(host->store), "drivers", drivers),
+	    NULL);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	request_fn fn;
+} requests[] = {
+	{ "about", on_about },
+	{ "reserve", on_reserve },
+	{ "commit", on_commit },
+	{ "abort", on_abort },
+	{ "outcome", on_outcome },
+};
+
+/* ---- sessions ---- */
+
+static void session_up(void *arg, const char *peer)
+{
+}
+
+static void session_request(void *arg, const char *command, json_t *args, struct nova_request *request)
+{
+	struct nova_incoming *incoming = arg;
+	struct nova_error err;
+
+	nova_error_set(&err, NOVA_INVALID, "%s does not know the request '%.40s'", nova_host_name(incoming->host), command);
+	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
+		if (!strcmp(requests[i].name, command)) {
+			if (requests[i].fn(incoming, args, request, &err) < 0)
+				break;
+			return;
+		}
+	incoming->ops->answer(request, NULL, &err);
+}
+
+static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind, struct nova_channel *channel)
+{
+	struct nova_incoming *incoming = arg;
+	struct dest *dest = incoming->job ? incoming->job->ctx : NULL;
+	struct nova_error why;
+
+	if (id != NOVA_STREAM_CHANNEL || !dest || dest->pipe || !row_is(incoming->job, "receive")) {
+		channel->ops->free(channel);
+		return;
+	}
+	dest->channel = channel;
+	if (open_pipe(dest, &why) < 0)
+		give_up(incoming->job, &why);
+}
+
+static void session_state(void *arg, const char *state, json_t *data)
+{
+	struct nova_incoming *incoming = arg;
+
+	nova_host_log(incoming->host, NOVA_LOG_INFO, "link from %s: %s", incoming->peer, state);
+}
+
+static void incoming_free(struct nova_incoming *incoming)
+{
+	TAILQ_REMOVE(&incoming->host->incomings, incoming, link);
+	incoming->ops->free(incoming->session);
+	free(incoming);
+}
+
+static void session_closed(void *arg, const struct nova_error *err)
+{
+	struct nova_incoming *incoming = arg;
+	struct nova_job *job = incoming->job;
+	struct nova_error why = *err;
+
+	if (job) {
+		struct dest *dest = job->ctx;
+
+		nova_error_prefix(&why, "link from %s", incoming->peer);
+		dest->incoming = NULL;
+		if (row_is(job, "drain"))
+			nova_run_fail(job->run, &why);
+		else
+			give_up(job, &why);
+	}
+	incoming_free(incoming);
+}
+
+static const struct nova_session_events session_events = { session_up, session_request, session_channel, session_state,
+	session_closed };
+
+void nova_migrate_accept(void *arg, struct nova_session *session, const char *peer)
+{
+	struct nova_host *host = arg;
+	struct nova_incoming *incoming = calloc(1, sizeof(*incoming));
+
+	if (!incoming)
+		return; /* without events the session is refused */
+	incoming->host = host;
+	incoming->ops = host->plugins->links;
+	incoming->session = session;
+	snprintf(incoming->peer, sizeof(incoming->peer), "%s", peer);
+	TAILQ_INSERT_TAIL(&host->incomings, incoming, link);
+	incoming->ops->set_events(session, &session_events, incoming);
+}
+
+void nova_incoming_close_all(struct nova_host *host)
+{
+	while (!TAILQ_EMPTY(&host->incomings))
+		incoming_free(TAILQ_FIRST(&host->incomings));
+}
+
+/* ---- after a restart ---- */
+
+int nova_dest_recover(struct nova_job *job, const char *step, struct nova_error *err)
+{
+	enum nova_decision decision;
+
+	if (!dest_of(job))
+		return nova_error_sys(err, ENOMEM, "migration of %s", job->guest_name);
+	if (nova_store_decision(job->host->store, job->token, &decision, err) < 0)
+		return -1;
+	if (decision == NOVA_COMMITTED)
+		return nova_job_start(job, dest_steps, "run", false, err);
+	return nova_job_start(job, dest_steps, "receive", true, err);
+}

@@ -1,0 +1,717 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * migrate_source.c - the source's half of a migration, as a table of rows. The conversation with the
+ * destination is described in migrate.h; the looks at a running precopy are in migrate_watch.c, what
+ * happens when the commit's answer is lost in migrate_doubt.c.
+ */
+#include "migrate.h"
+#include "cleanup.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/util.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+static const char *arg_text(const struct nova_job *job, const char *name)
+{
+	const char *text = json_string_value(json_object_get(job->args, name));
+
+	return text ? text : "";
+}
+
+static int64_t arg_int(const struct nova_job *job, const char *name)
+{
+	return json_integer_value(json_object_get(job->args, name));
+}
+
+static bool was_running(const struct nova_job *job)
+{
+	return json_is_true(json_object_get(job->args, "was_running"));
+}
+
+json_t *nova_digest_json(const uint8_t digest[16])
+{
+	char text[33];
+
+	for (size_t i = 0; i < 16; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+	return json_string(text);
+}
+
+static void set_state(struct nova_job *job, enum nova_guest_state state, const char *why)
+{
+	if (job->entry)
+		nova_guest_set_state(&job->entry->guest, state, why);
+}
+
+/* ---- the context ---- */
+
+static void source_free(struct nova_job *job)
+{
+	struct nova_source *source = job->ctx;
+
+	if (!source)
+		return;
+	nova_watch_stop(source);
+	nova_source_stop_stream(source);
+	nova_doubt_free(source->doubt);
+	source->ops->free(source->session);
+	nova_converge_free(source->converge);
+	json_decref(source->spec);
+	json_decref(source->last);
+	free(source);
+	job->ctx = NULL;
+}
+
+static void on_guest(struct nova_job *job, const char *event, json_t *data);
+static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err);
+
+struct nova_source *nova_source_of(struct nova_job *job)
+{
+	struct nova_source *source = job->ctx;
+	const char *mode = arg_text(job, "mode");
+
+	if (source)
+		return source;
+	source = calloc(1, sizeof(*source));
+	if (!source)
+		return NULL;
+	source->job = job;
+	source->ops = job->host->plugins->links;
+	source->listen_fd = -1;
+	source->begin_ms = nova_now_ms();
+	source->mode = !strcmp(mode, "cold") ? NOVA_COLD : !strcmp(mode, "warm") ? NOVA_WARM : NOVA_LIVE;
+	source->cap_bps = (uint64_t)arg_int(job, "bandwidth");
+	job->ctx = source;
+	job->free_ctx = source_free;
+	job->on_guest = on_guest;
+	job->on_end = on_end;
+	job->on_doubt = nova_doubt_start;
+	return source;
+}
+
+static bool row_is(const struct nova_job *job, const char *name)
+{
+	return job->run && !nova_run_undoing(job->run) && nova_run_step(job->run) &&
+	       !strcmp(nova_run_step(job->run)->name, name);
+}
+
+/* Something outside of the current row broke: undo everything, unless it is too late for that. */
+static void give_up(struct nova_job *job, const struct nova_error *why)
+{
+	struct nova_error ignored;
+
+	if (job->run)
+		nova_run_cancel(job->run, why, &ignored);
+}
+
+/* ---- what the session says ---- */
+
+static void session_up(void *arg, const char *peer)
+{
+	struct nova_source *source = arg;
+
+	if (row_is(source->job, "connect"))
+		nova_run_done(source->job->run);
+}
+
+static void session_request(void *arg, const char *command, json_t *args, struct nova_request *request)
+{
+	struct nova_source *source = arg;
+	const char *text = json_string_value(json_object_get(args, "text"));
+	struct nova_error why;
+
+	if (strcmp(command, "failed")) {
+		nova_error_set(&why, NOVA_INVALID, "a source does not know the request '%.40s'", command);
+		source->ops->answer(request, NULL, &why);
+		return;
+	}
+	source->ops->answer(request, NULL, NULL);
+	nova_error_set(&why, NOVA_REFUSED, "%s gave up: %s", source->job->peer, text ? text : "it did not say why");
+	give_up(source->job, &why);
+}
+
+static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind, struct nova_channel *channel)
+{
+	channel->ops->free(channel);
+}
+
+static void session_state(void *arg, const char *state, json_t *data)
+{
+	struct nova_source *source = arg;
+	bool lost = !strcmp(state, "reconnecting");
+
+	source->reconnect_waited_ms = lost ? json_integer_value(json_object_get(data, "waited_ms")) : 0;
+	source->reconnect_limit_ms = lost ? json_integer_value(json_object_get(data, "limit_ms")) : 0;
+	nova_watch_progress(source, lost ? "reconnecting" : NULL);
+}
+
+static void session_closed(void *arg, const struct nova_error *err)
+{
+	struct nova_source *source = arg;
+	struct nova_error why = *err;
+
+	nova_error_prefix(&why, "link to %s", source->job->peer);
+	source->session = source->ops->free(source->session);
+	give_up(source->job, &why);
+}
+
+static const struct nova_session_events session_events = { session_up, session_request, session_channel, session_state,
+	session_closed };
+
+/* ---- preflight ---- */
+
+static enum nova_step_result prepared(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+	json_t *spec = json_object_get(result, "spec");
+
+	if (!json_is_object(spec)) {
+		nova_error_set(err, NOVA_REFUSED, "driver %s cannot say what the destination needs", job->slot->ops->name);
+		return NOVA_STEP_FAILED;
+	}
+	source->spec = json_incref(spec);
+	source->memory_bytes = (uint64_t)json_integer_value(json_object_get(result, "memory_bytes"));
+	return nova_job_save(job, "preflight", false, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	enum nova_guest_state state = job->entry->guest.state;
+
+	if (job->host->links == NULL) {
+		nova_error_set(err, NOVA_STATE, "this daemon has no link to peers: set cert, key, ca and peers");
+		return NOVA_STEP_FAILED;
+	}
+	if (nova_admit_migration(job->host, false, err) < 0)
+		return NOVA_STEP_FAILED;
+	json_object_set_new(job->args, "was_running", json_boolean(state == NOVA_GUEST_RUNNING));
+	return nova_job_call_then(
+	    job, NOVA_VERB_OUT_PREPARE, json_pack("{s:s}", "mode", arg_text(job, "mode")), prepared, err);
+}
+
+/* ---- connect ---- */
+
+static int resume_limit(const struct nova_job *job)
+{
+	if (json_object_get(job->args, "resume-limit"))
+		return (int)arg_int(job, "resume-limit");
+	return (int)nova_config_int(job->host->config, "resume-limit");
+}
+
+static enum nova_step_result run_connect(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+	struct nova_session_options options = {
+		.resume_limit_ms = resume_limit(job),
+		.rate_bps = source->cap_bps,
+		.lanes = (int)arg_int(job, "lanes"),
+	};
+
+	source->session = source->ops->dial(job->host->links, job->peer, &options, &session_events, source, err);
+	return source->session ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
+}
+
+static enum nova_step_result undo_connect(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_source *source = ((struct nova_job *)ctx)->ctx;
+
+	source->session = source->ops->free(source->session);
+	return NOVA_STEP_DONE;
+}
+
+/* ---- requests to the destination ---- */
+
+static void request_answered(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_job *job = arg;
+	struct nova_error why;
+
+	job->op = NULL;
+	/* Undoing with the link gone: the other side undoes by itself when it misses us. */
+	if (!err || (nova_run_undoing(job->run) && (err->category == NOVA_LINK || err->category == NOVA_TIMEOUT))) {
+		nova_run_done(job->run);
+		return;
+	}
+	why = *err;
+	nova_error_prefix(&why, "%s", job->peer);
+	nova_run_fail(job->run, &why);
+}
+
+static enum nova_step_result ask(struct nova_job *job, const char *command, json_t *args, int limit_ms,
+    struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+
+	job->op = source->ops->request(source->session, command, args, limit_ms, request_answered, job, err);
+	json_decref(args);
+	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
+}
+
+/* History takes memory on both sides: a quarter of the guest's unless said otherwise, at most 1 GiB. */
+static size_t history_bytes(const struct nova_source *source)
+{
+	const uint64_t most = 1ull << 30, quarter = source->memory_bytes / 4;
+
+	if (json_object_get(source->job->args, "history"))
+		return (size_t)arg_int(source->job, "history");
+	return quarter < most ? quarter : most;
+}
+
+static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+	const struct nova_guest *guest = &job->entry->guest;
+
+	return ask(job, "reserve",
+	    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:b, s:b, s:I, s:I}", "token", job->token, "guest", guest->name,
+		"uuid", guest->uuid, "owner", guest->owner, "driver", job->slot->ops->name, "mode", arg_text(job, "mode"),
+		"spec", source->spec, "run", was_running(job), "postcopy", !strcmp(arg_text(job, "on-stall"), "postcopy"),
+		"memory_bytes", (json_int_t)source->memory_bytes, "history_bytes", (json_int_t)history_bytes(source)),
+	    60000, err);
+}
+
+/* The destination undoes by itself when the session is gone; asking makes sure that nothing is left there. */
+static enum nova_step_result undo_reserve(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	if (!source->session || source->reconnect_limit_ms)
+		return NOVA_STEP_DONE;
+	return ask(job, "abort", json_pack("{s:s}", "token", job->token), 15000, err);
+}
+
+/* ---- quiesce: warm and cold stop the guest before its state moves ---- */
+
+static enum nova_step_result run_quiesce(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	if (source->mode == NOVA_LIVE || !was_running(job))
+		return NOVA_STEP_DONE;
+	source->stop_ms = nova_now_ms();
+	if (source->mode == NOVA_WARM)
+		return nova_job_call(job, NOVA_VERB_PAUSE, json_object(), err);
+	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:i}", "timeout", 60000), err);
+}
+
+static enum nova_step_result undo_quiesce(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	enum nova_guest_state state = job->entry->guest.state;
+
+	if (!was_running(job) || state == NOVA_GUEST_RUNNING)
+		return NOVA_STEP_DONE;
+	if (state == NOVA_GUEST_STOPPED)
+		return nova_source_of(job)->mode == NOVA_COLD ? nova_job_call(job, NOVA_VERB_START, json_object(), err) :
+								NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_RESUME, json_object(), err);
+}
+
+/* ---- precopy ---- */
+
+void nova_source_stop_stream(struct nova_source *source)
+{
+	source->pipe = nova_pipe_free(source->pipe);
+	if (source->listening)
+		event_free(nova_take(&source->listening));
+	if (source->listen_fd >= 0)
+		close(nova_take_fd(&source->listen_fd));
+	if (source->path)
+		unlink(source->path);
+	free(nova_take(&source->path));
+}
+
+static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
+{
+	struct nova_source *source = arg;
+	struct nova_error why;
+
+	if (!err || source->completed)
+		return;
+	why = *err;
+	nova_error_prefix(&why, "stream of guest %s", source->job->guest_name);
+	give_up(source->job, &why);
+}
+
+static enum nova_codec codec_of(const struct nova_job *job)
+{
+	for (enum nova_codec codec = 0; codec < NOVA_CODECS; codec++)
+		if (!strcmp(arg_text(job, "codec"), nova_codec_name(codec)))
+			return codec;
+	return NOVA_CODEC_AUTO;
+}
+
+static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
+{
+	struct nova_job *job = source->job;
+	NOVA_AUTOCLOSE int stream = fd;
+	struct nova_pipe_options options = { .scanner = job->host->plugins->scanner };
+	struct nova_channel *channel;
+
+	options.out.codec = codec_of(job);
+	options.out.history_bytes = history_bytes(source);
+	options.in.codec = NOVA_CODEC_NONE;
+	if (!source->session)
+		return nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
+	channel = source->ops->channel(source->session, NOVA_STREAM_CHANNEL, NOVA_CHANNEL_STREAM, NULL, NULL, err);
+	if (!channel)
+		return -1;
+	source->pipe = nova_pipe_new(
+	    job->host->base, source->ops, nova_take_fd(&stream), channel, &options, pipe_ended, source, err);
+	return source->pipe ? 0 : -1;
+}
+
+/* QEMU connects to our socket. */
+static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
+{
+	struct nova_source *source = arg;
+	struct nova_error why;
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return;
+	event_del(source->listening);
+	if (fd < 0)
+		nova_error_sys(&why, errno, "stream of guest %s", source->job->guest_name);
+	if (fd < 0 || open_pipe(source, fd, &why) < 0)
+		give_up(source->job, &why);
+}
+
+/* The socket lies in the guest's own runtime directory and belongs to whom that belongs to: QEMU may run
+ * as another user. */
+static int listen_for_stream(struct nova_source *source, struct nova_error *err)
+{
+	struct nova_job *job = source->job;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat owner;
+	char directory[sizeof(address.sun_path)];
+
+	if (snprintf(directory, sizeof(directory), "%s/guests/%s", nova_config_text(job->host->config, "runtime-dir"),
+		job->guest_name) >= (int)sizeof(directory) ||
+	    snprintf(address.sun_path, sizeof(address.sun_path), "%s/out.sock", directory) >=
+		(int)sizeof(address.sun_path))
+		return nova_error_set(err, NOVA_INVALID, "runtime-dir is too long for a socket path: %s/guests/%s/out.sock",
+		    nova_config_text(job->host->config, "runtime-dir"), job->guest_name);
+	source->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (source->listen_fd < 0)
+		return nova_error_sys(err, errno, "socket %s", address.sun_path);
+	unlink(address.sun_path);
+	if (stat(directory, &owner) < 0 || bind(source->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    chmod(address.sun_path, 0600) < 0 || lchown(address.sun_path, owner.st_uid, owner.st_gid) < 0 ||
+	    listen(source->listen_fd, 4) < 0)
+		return nova_error_sys(err, errno, "socket %s", address.sun_path);
+	source->path = strdup(address.sun_path);
+	source->listening =
+	    event_new(job->host->base, source->listen_fd, EV_READ | EV_PERSIST, accept_stream, source);
+	if (!source->path || !source->listening || event_add(source->listening, NULL) < 0)
+		return nova_error_sys(err, ENOMEM, "socket %s", address.sun_path);
+	return 0;
+}
+
+/* QEMU has begun: the row goes on until the controller switches over, or QEMU does by itself. */
+static enum nova_step_result stream_begun(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+
+	source->streaming = true;
+	if (source->completed)
+		return NOVA_STEP_DONE;
+	return nova_watch_start(source, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_WAIT;
+}
+
+static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+	struct nova_converge_options options = {
+		.downtime_ms = (int)arg_int(job, "downtime"),
+		.max_ms = arg_int(job, "max-time"),
+	};
+
+	if (source->mode == NOVA_COLD)
+		return NOVA_STEP_DONE;
+	if (nova_stall_policy_parse(arg_text(job, "on-stall"), &options.policy, err) < 0 ||
+	    listen_for_stream(source, err) < 0)
+		return NOVA_STEP_FAILED;
+	source->converge = nova_converge_new(&options);
+	if (!source->converge) {
+		nova_error_sys(err, ENOMEM, "guest %s", job->guest_name);
+		return NOVA_STEP_FAILED;
+	}
+	return nova_job_call_then(job, NOVA_VERB_OUT_START,
+	    json_pack("{s:s, s:s, s:b}", "path", source->path, "mode", arg_text(job, "mode"), "postcopy",
+		options.policy == NOVA_STALL_POSTCOPY),
+	    stream_begun, err);
+}
+
+static void drop_precopy(struct nova_run *run, void *ctx)
+{
+	struct nova_source *source = ((struct nova_job *)ctx)->ctx;
+
+	nova_job_drop_op(run, ctx);
+	nova_watch_stop(source);
+}
+
+static enum nova_step_result undone_precopy(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	nova_source_stop_stream(job->ctx);
+	return NOVA_STEP_DONE;
+}
+
+/* Also from after `completed`: the driver lets the guest go on here. A restarted daemon comes here, too. */
+static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	nova_watch_stop(source);
+	if (source->mode == NOVA_COLD)
+		return NOVA_STEP_DONE;
+	if (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED) {
+		nova_source_stop_stream(source);
+		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
+	}
+	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
+	    json_pack("{s:b}", "resume", source->mode == NOVA_LIVE && was_running(job)), undone_precopy, err);
+}
+
+/* ---- switchover: the guest stops, the last bytes and the device state go ---- */
+
+static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	if (source->mode == NOVA_COLD || source->completed || source->postcopy)
+		return NOVA_STEP_DONE;
+	source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	return NOVA_STEP_WAIT;
+}
+
+/* ---- handover: COMMIT ---- */
+
+static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+	uint8_t digest[16] = { 0 };
+	uint64_t raw_bytes = 0;
+
+	if (!source->session) {
+		nova_error_set(err, NOVA_REFUSED, "the link to %s was lost before the commit was sent", job->peer);
+		return NOVA_STEP_FAILED;
+	}
+	if (source->pipe)
+		nova_pipe_digest_out(source->pipe, digest, &raw_bytes);
+	return ask(job, "commit",
+	    json_pack("{s:s, s:o, s:I, s:b, s:b}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
+		(json_int_t)raw_bytes, "postcopy", source->postcopy, "run",
+		was_running(job)),
+	    15000, err);
+}
+
+/* ---- drain (postcopy): pages the running guest still waits for ---- */
+
+static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	if (source->stop_ms)
+		json_object_set_new(job->report, "downtime_ms", json_integer(nova_now_ms() - source->stop_ms));
+	if (!source->postcopy || source->completed)
+		return NOVA_STEP_DONE;
+	if (source->session)
+		source->ops->session_limit(source->session, resume_limit(job));
+	return NOVA_STEP_WAIT;
+}
+
+/* ---- release ---- */
+
+static enum nova_step_result released(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	return nova_entry_forget(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	nova_watch_stop(source);
+	if (source->session)
+		nova_watch_report(source);
+	nova_source_stop_stream(source);
+	source->session = source->ops->free(source->session);
+	if (!job->entry)
+		return NOVA_STEP_DONE;
+	return nova_job_call_then(
+	    job, NOVA_VERB_DELETE, json_pack("{s:b, s:b}", "keep_disks", 1, "force", 1), released, err);
+}
+
+const struct nova_step nova_source_steps[] = {
+	/* what          how              take it back    stop waiting       limit_ms */
+	{ "preflight",   run_preflight,   NULL,           nova_job_drop_op,  30000 },
+	{ "connect",     run_connect,     undo_connect,   NULL,              20000 },
+	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  70000 },
+	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  120000 },
+	{ "precopy",     run_precopy,     undo_precopy,   drop_precopy,      0 },
+	{ "switchover",  run_switchover,  NULL,           NULL,              60000 },
+	{ "handover",    run_handover,    NULL,           nova_job_drop_op,  20000, .commit = true },
+	{ "drain",       run_drain,       NULL,           NULL,              0 },
+	{ "release",     run_release,     NULL,           nova_job_drop_op,  60000 },
+	{ NULL },
+};
+
+/* ---- what the guest's driver says meanwhile ---- */
+
+static void on_migration(struct nova_job *job, json_t *data)
+{
+	struct nova_source *source = job->ctx;
+	const char *status = json_string_value(json_object_get(data, "status"));
+	const char *text = json_string_value(json_object_get(data, "error"));
+	struct nova_error why;
+
+	if (!status)
+		return;
+	if (!strcmp(status, "completed"))
+		source->completed = true;
+	else if (!strcmp(status, "postcopy-active"))
+		source->postcopy = true;
+	else if (!strcmp(status, "failed") && !nova_run_undoing(job->run)) {
+		nova_error_set(&why, NOVA_REFUSED, "the hypervisor gave up: %s", text ? text : "it did not say why");
+		if (row_is(job, "drain"))
+			nova_run_fail(job->run, &why);
+		else
+			give_up(job, &why);
+		return;
+	}
+	if (row_is(job, "precopy") && source->streaming && (source->completed || source->postcopy))
+		nova_run_done(job->run);
+	else if (row_is(job, "switchover") && (source->completed || source->postcopy))
+		nova_run_done(job->run);
+	else if (row_is(job, "drain") && source->completed)
+		nova_run_done(job->run);
+}
+
+static void on_guest(struct nova_job *job, const char *event, json_t *data)
+{
+	struct nova_source *source = job->ctx;
+	const char *reason = json_string_value(json_object_get(data, "reason"));
+	struct nova_error why;
+
+	if (!job->run)
+		return;
+	if (!strcmp(event, "STOP") && !source->stop_ms && source->streaming) {
+		source->stop_ms = nova_now_ms();
+		source->stopped = true;
+	} else if (!strcmp(event, "MIGRATION"))
+		on_migration(job, data);
+	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run)) {
+		nova_error_set(&why, NOVA_STATE, "guest %s ended during its migration: %s", job->guest_name,
+		    reason ? reason : "unknown reason");
+		give_up(job, &why);
+	}
+}
+
+static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+
+	nova_watch_stop(source);
+	json_object_set_new(job->report, "total_ms", json_integer(nova_now_ms() - source->begin_ms));
+	if (outcome == NOVA_IN_DOUBT)
+		set_state(job, NOVA_GUEST_IN_DOUBT, err->text);
+}
+
+/* ---- after a restart ---- */
+
+int nova_source_recover(struct nova_job *job, const char *step, struct nova_error *err)
+{
+	bool after_commit = step && (!strcmp(step, "drain") || !strcmp(step, "release"));
+
+	if (!nova_source_of(job))
+		return nova_error_sys(err, ENOMEM, "migration of %s", job->guest_name);
+	if (step && !strcmp(step, "handover")) {
+		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_IN_DOUBT, "the daemon restarted during the handover");
+		nova_doubt_start(job);
+		return 0;
+	}
+	return nova_job_start(
+	    job, nova_source_steps, step && step[0] ? step : "preflight", !after_commit, err);
+}
+
+/* ---- commands ---- */
+
+int nova_migrate_set_rate(struct nova_job *job, uint64_t rate_bps, struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+
+	if (strcmp(job->kind, "migrate") || strcmp(job->side, "source") || !source || !source->session)
+		return nova_error_set(err, NOVA_STATE, "job %s has no link whose rate could change", job->id);
+	source->cap_bps = rate_bps;
+	json_object_set_new(job->args, "bandwidth", json_integer((json_int_t)rate_bps));
+	source->ops->session_rate(source->session, rate_bps);
+	return 0;
+}
+
+static int check_migratable(struct nova_host *host, const struct nova_entry *entry, const char *mode, const char *peer,
+    struct nova_error *err)
+{
+	enum nova_guest_state state = entry->guest.state;
+	bool cold = !strcmp(mode, "cold");
+
+	if (!json_object_get(nova_config_get(host->config, "peers"), peer))
+		return nova_error_set(err, NOVA_INVALID, "there is no peer '%.60s' in the configuration: see novacron peers",
+		    peer);
+	if (state == NOVA_GUEST_RUNNING || state == NOVA_GUEST_PAUSED || (cold && state == NOVA_GUEST_STOPPED))
+		return 0;
+	return nova_error_set(err, NOVA_STATE, "guest %s is %s: %s", entry->name, nova_guest_state_name(state),
+	    state == NOVA_GUEST_STOPPED ? "a stopped guest moves with --mode cold" :
+					  "it can be migrated when it is running or paused");
+}
+
+static void job_begun(struct nova_host *host, struct nova_job *job, json_t **answer)
+{
+	*answer = json_pack("{s:s, s:s, s:s}", "job", job->id, "guest", job->guest_name, "peer", job->peer);
+}
+
+struct nova_op *nova_cmd_migrate(struct nova_host *host, const struct nova_identity *who, json_t *args, nova_done_fn done,
+    void *arg, struct nova_error *err)
+{
+	struct nova_entry *entry = nova_entry_need(host, who, json_string_value(json_object_get(args, "guest")), err);
+	const char *peer = json_string_value(json_object_get(args, "to"));
+	struct nova_job *job;
+	json_t *answer;
+
+	if (!entry ||
+	    check_migratable(host, entry, json_string_value(json_object_get(args, "mode")), peer, err) < 0)
+		return NULL;
+	job = nova_job_new(host, "migrate", "source", who, entry->name, args, err);
+	if (!job)
+		return NULL;
+	snprintf(job->peer, sizeof(job->peer), "%s", peer);
+	nova_job_token_new(job);
+	if (!nova_source_of(job)) {
+		nova_job_free(job);
+		nova_error_sys(err, ENOMEM, "migration of %s", peer);
+		return NULL;
+	}
+	if (nova_job_start(job, nova_source_steps, NULL, false, err) < 0)
+		return NULL;
+	job_begun(host, job, &answer);
+	return nova_op_later(host->base, answer, NULL, done, arg, err);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * migrate_watch.c - a look at a running precopy every NOVA_TICK_MS: the driver's figures and the link's go
+ * to the convergence controller, its decisions go back to the driver, and users get a progress event four
+ * times a second. The report at the end comes from the same figures.
+ */
+#include "cleanup.h"
+#include "migrate.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <string.h>
+
+#define SWITCH_LIMIT_MS 2000000 /* QEMU's largest downtime-limit: switch at the next look */
+
+static void link_stats(const struct nova_source *source, struct nova_link_stats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	if (source->session)
+		source->ops->stats(source->session, stats);
+}
+
+/* What the link can carry: the cap if there is one and it is being used, else the best second so far. */
+static uint64_t link_rate(struct nova_source *source, const struct nova_link_stats *stats)
+{
+	uint64_t cap = source->cap_bps / 8, now = stats->rate_now_bps / 8;
+
+	if (now > source->link_peak_bytes_per_s)
+		source->link_peak_bytes_per_s = now;
+	if (stats->queued_bytes > 1 << 20 && now > 0)
+		source->link_peak_bytes_per_s = now; /* the link is the bottleneck: believe what it does now */
+	if (cap && (source->link_peak_bytes_per_s > cap || source->link_peak_bytes_per_s < cap / 2))
+		return cap;
+	return source->link_peak_bytes_per_s;
+}
+
+static void fill_sample(struct nova_source *source, const json_t *answer)
+{
+	struct nova_pipe_stats pipe = { 0 };
+	struct nova_link_stats stats;
+	struct nova_error ignored;
+
+	link_stats(source, &stats);
+	if (source->pipe)
+		nova_pipe_stats(source->pipe, &pipe);
+	nova_sample_read(&source->sample, answer, &ignored);
+	source->sample.now_ms = nova_now_ms();
+	source->sample.wire_bytes = pipe.out.encoded_bytes;
+	source->sample.transferred_bytes = pipe.out.raw_bytes;
+	source->sample.in_flight_bytes = stats.queued_bytes;
+	source->sample.link_bytes_per_s = link_rate(source, &stats);
+	source->sample.rtt_ms = stats.rtt_us / 1000;
+	source->sample.postcopy_possible =
+	    !strcmp(json_string_value(json_object_get(source->job->args, "on-stall")), "postcopy");
+}
+
+static void set_failed(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_source *source = arg;
+
+	source->query = NULL;
+	if (err)
+		nova_host_log(source->job->host, NOVA_LOG_WARNING, "%s: %s", source->job->id, err->text);
+}
+
+/* Tell the driver; the answer takes the place of the next look. */
+static void set(struct nova_source *source, json_t *args)
+{
+	struct nova_job *job = source->job;
+	struct nova_error err;
+
+	nova_op_drop(nova_take(&source->query));
+	source->query =
+	    nova_slot_call(job->slot, NOVA_VERB_OUT_SET, &job->entry->guest, args, set_failed, source, &err);
+	if (!source->query)
+		nova_host_log(job->host, NOVA_LOG_WARNING, "%s: %s", job->id, err.text);
+	json_decref(args);
+}
+
+static void act(struct nova_source *source, const struct nova_converge_decision *decision)
+{
+	struct nova_job *job = source->job;
+	struct nova_error why, ignored;
+
+	if (decision->action != NOVA_CONVERGE_CONTINUE)
+		nova_host_log(job->host, NOVA_LOG_INFO, "%s: %s: %s", job->id,
+		    nova_converge_action_name(decision->action), decision->reason);
+	switch (decision->action) {
+	case NOVA_CONVERGE_SWITCH:
+		source->switching = true;
+		set(source, json_pack("{s:i}", "downtime_limit_ms", SWITCH_LIMIT_MS));
+		nova_run_done(job->run);
+		break;
+	case NOVA_CONVERGE_POSTCOPY:
+		source->switching = true;
+		set(source, json_pack("{s:b}", "postcopy", 1));
+		nova_run_done(job->run);
+		break;
+	case NOVA_CONVERGE_THROTTLE:
+		set(source, json_pack("{s:i}", "throttle_percent", decision->throttle_percent));
+		break;
+	case NOVA_CONVERGE_ABORT:
+		nova_error_set(&why, NOVA_REFUSED, "does not converge: %s", decision->reason);
+		nova_run_cancel(job->run, &why, &ignored);
+		break;
+	default:
+		break;
+	}
+}
+
+static void decide(struct nova_source *source)
+{
+	const struct nova_run *run = source->job->run;
+	const struct nova_converge_decision *decision;
+
+	if (source->switching || source->mode != NOVA_LIVE || nova_run_undoing(run) ||
+	    strcmp(nova_run_step(run)->name, "precopy"))
+		return;
+	decision = nova_converge_poll(source->converge, &source->sample);
+	source->last_predicted_ms = decision->predicted_downtime_ms;
+	act(source, decision);
+}
+
+static void looked(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_source *source = arg;
+
+	source->query = NULL;
+	if (err) /* QEMU's end is told by its events; a slow answer only means no news */
+		return;
+	json_decref(source->last);
+	source->last = json_incref(result);
+	fill_sample(source, result);
+	if (nova_now_ms() - source->progress_ms >= NOVA_PROGRESS_MS)
+		nova_watch_progress(source, NULL);
+	if (!source->reconnect_limit_ms) /* the figures say nothing while nothing flows */
+		decide(source);
+}
+
+static void tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_source *source = arg;
+	struct nova_job *job = source->job;
+	struct nova_error err;
+
+	if (source->query || !job->entry)
+		return;
+	source->query = nova_slot_call(job->slot, NOVA_VERB_OUT_QUERY, &job->entry->guest, NULL, looked, source, &err);
+	if (!source->query)
+		nova_host_log(job->host, NOVA_LOG_DEBUG, "%s: %s", job->id, err.text);
+}
+
+int nova_watch_start(struct nova_source *source, struct nova_error *err)
+{
+	const struct timeval period = { 0, NOVA_TICK_MS * 1000 };
+
+	source->tick = event_new(source->job->host->base, -1, EV_PERSIST, tick, source);
+	if (!source->tick || event_add(source->tick, &period) < 0)
+		return nova_error_sys(err, ENOMEM, "guest %s", source->job->guest_name);
+	return 0;
+}
+
+void nova_watch_stop(struct nova_source *source)
+{
+	nova_op_drop(nova_take(&source->query));
+	if (source->tick)
+		event_free(nova_take(&source->tick));
+}
+
+/* ---- what users see ---- */
+
+static int percent_done(const struct nova_sample *sample)
+{
+	if (!sample->total_bytes || sample->iteration > 1)
+		return sample->total_bytes ? 100 - (int)(sample->remaining_bytes * 100 / sample->total_bytes) : 0;
+	return (int)((sample->total_bytes - sample->remaining_bytes) * 100 / sample->total_bytes);
+}
+
+static void add_int(json_t *object, const char *name, int64_t value)
+{
+	json_object_set_new(object, name, json_integer(value));
+}
+
+void nova_watch_progress(struct nova_source *source, const char *phase)
+{
+	struct nova_job *job = source->job;
+	const struct nova_sample *sample = &source->sample;
+	const struct nova_step *step = job->run ? nova_run_step(job->run) : NULL;
+	struct nova_pipe_stats pipe = { 0 };
+	struct nova_link_stats stats;
+	json_t *event;
+
+	link_stats(source, &stats);
+	if (source->pipe)
+		nova_pipe_stats(source->pipe, &pipe);
+	source->progress_ms = nova_now_ms();
+	event = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "job", job->id, "kind", job->kind, "guest", job->guest_name,
+	    "peer", job->peer, "phase", phase ? phase : step ? step->name : "", "undoing",
+	    job->run && nova_run_undoing(job->run));
+	if (job->entry)
+		json_object_set_new(event, "owner", json_string(job->entry->owner));
+	add_int(event, "elapsed_ms", source->progress_ms - source->begin_ms);
+	add_int(event, "iteration", sample->iteration);
+	add_int(event, "percent", percent_done(sample));
+	add_int(event, "total_bytes", (int64_t)sample->total_bytes);
+	add_int(event, "remaining_bytes", (int64_t)sample->remaining_bytes);
+	add_int(event, "dirty_bytes_per_s", (int64_t)sample->dirty_bytes_per_s);
+	add_int(event, "raw_bytes", (int64_t)pipe.out.raw_bytes);
+	add_int(event, "wire_bytes", (int64_t)stats.wire_sent_bytes);
+	add_int(event, "rate_bps", (int64_t)stats.rate_now_bps);
+	add_int(event, "cap_bps", (int64_t)source->cap_bps);
+	add_int(event, "rtt_us", stats.rtt_us);
+	add_int(event, "throttle_percent", json_integer_value(json_object_get(source->last, "throttle_percent")));
+	add_int(event, "predicted_downtime_ms", source->last_predicted_ms);
+	if (source->sample.link_bytes_per_s && pipe.out.raw_bytes)
+		add_int(event, "eta_ms",
+		    (int64_t)((double)sample->remaining_bytes * pipe.out.encoded_bytes / pipe.out.raw_bytes * 1000 /
+			      source->sample.link_bytes_per_s));
+	if (pipe.out.encoded_bytes)
+		json_object_set_new(event, "ratio", json_real((double)pipe.out.raw_bytes / pipe.out.encoded_bytes));
+	if (source->reconnect_limit_ms) {
+		add_int(event, "reconnect_waited_ms", source->reconnect_waited_ms);
+		add_int(event, "reconnect_limit_ms", source->reconnect_limit_ms);
+	}
+	nova_metrics_set(job->host->metrics, "novacron_migration_remaining_bytes", job->guest_name,
+	    (double)sample->remaining_bytes);
+	nova_host_emit(job->host, "JOB_PROGRESS", event);
+}
+
+static void report_codec(json_t *report, const struct nova_codec_stats *stats)
+{
+	json_object_set_new(report, "codec",
+	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages", (json_int_t)stats->pages, "fill_pages",
+		(json_int_t)stats->fill_pages, "same_pages", (json_int_t)stats->same_pages, "delta_pages",
+		(json_int_t)stats->delta_pages, "reference_pages", (json_int_t)stats->reference_pages, "raw_pages",
+		(json_int_t)stats->raw_pages, "blocks", (json_int_t)stats->blocks, "busy_us",
+		(json_int_t)stats->busy_us));
+}
+
+void nova_watch_report(struct nova_source *source)
+{
+	struct nova_job *job = source->job;
+	json_t *report = job->report, *decisions;
+	struct nova_pipe_stats pipe = { 0 };
+	struct nova_link_stats stats;
+
+	link_stats(source, &stats);
+	if (source->pipe)
+		nova_pipe_stats(source->pipe, &pipe);
+	json_object_set_new(report, "mode", json_incref(json_object_get(job->args, "mode")));
+	json_object_set_new(report, "postcopy", json_boolean(source->postcopy));
+	add_int(report, "guest_memory_bytes", (int64_t)source->memory_bytes);
+	add_int(report, "raw_bytes", (int64_t)pipe.out.raw_bytes);
+	add_int(report, "encoded_bytes", (int64_t)pipe.out.encoded_bytes);
+	add_int(report, "wire_bytes", (int64_t)(stats.wire_sent_bytes + stats.wire_received_bytes));
+	add_int(report, "resent_bytes", (int64_t)stats.resent_bytes);
+	add_int(report, "reconnects", stats.reconnects);
+	add_int(report, "rtt_us", stats.rtt_us);
+	add_int(report, "lanes", stats.lanes);
+	add_int(report, "iterations", source->sample.iteration);
+	add_int(report, "qemu_downtime_ms", json_integer_value(json_object_get(source->last, "downtime_ms")));
+	if (source->mode == NOVA_LIVE && source->last_predicted_ms > 0)
+		add_int(report, "predicted_downtime_ms", source->last_predicted_ms);
+	if (pipe.out.encoded_bytes)
+		json_object_set_new(report, "ratio", json_real((double)pipe.out.raw_bytes / pipe.out.encoded_bytes));
+	report_codec(report, &pipe.out);
+	decisions = source->converge ? nova_converge_report(source->converge) : NULL;
+	if (decisions)
+		json_object_set_new(report, "convergence", decisions);
+	nova_metrics_add(job->host->metrics, "novacron_migration_raw_bytes_total", "source", (double)pipe.out.raw_bytes);
+	nova_metrics_add(
+	    job->host->metrics, "novacron_migration_wire_bytes_total", "source", (double)stats.wire_sent_bytes);
+	nova_metrics_set(job->host->metrics, "novacron_migration_downtime_ms", job->guest_name,
+	    (double)json_integer_value(json_object_get(report, "downtime_ms")));
+}

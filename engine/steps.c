@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * steps.c - the runner of row tables described in steps.h. It is a small state machine that moves one row
+ * per turn of the loop: forwards until the end or a failure, then backwards through the undos. Undos that
+ * give no limit of their own have UNDO_LIMIT_MS. Not here: what rows do, and the journal (before()).
+ */
+#include "steps.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNDO_LIMIT_MS 30000
+#define NOTES_BYTES 2048
+
+static const char *const outcome_names[] = { "completed", "undone", "undo-failed", "leftovers", "in-doubt" };
+static_assert(sizeof(outcome_names) / sizeof(*outcome_names) == NOVA_OUTCOMES, "a name for each outcome");
+
+struct nova_run {
+	const struct nova_step *steps; /* borrowed */
+	size_t at;                     /* the row that runs or is undone */
+	bool waiting, undoing, past_commit, failed, undo_failed;
+	bool answered, answered_well;  /* the waiting row's answer, to be taken from the loop */
+	struct nova_error answer;
+	struct nova_error why;         /* the first failure */
+	char notes[NOTES_BYTES];
+	struct event *turn, *limit;    /* owned */
+	const struct nova_run_events *events; /* borrowed */
+	void *ctx;
+};
+
+const char *nova_outcome_name(enum nova_outcome outcome)
+{
+	return (unsigned)outcome < NOVA_OUTCOMES ? outcome_names[outcome] : "unknown";
+}
+
+const struct nova_step *nova_run_step(const struct nova_run *run)
+{
+	return &run->steps[run->at];
+}
+
+bool nova_run_undoing(const struct nova_run *run)
+{
+	return run->undoing;
+}
+
+static void soon(struct nova_run *run)
+{
+	event_active(run->turn, EV_TIMEOUT, 0);
+}
+
+static void note(struct nova_run *run, const char *what, const struct nova_error *err)
+{
+	size_t used = strlen(run->notes);
+
+	snprintf(run->notes + used, sizeof(run->notes) - used, "%s%s %s: %s", used ? "\n" : "", what,
+	    nova_run_step(run)->name, err->text);
+}
+
+static void end(struct nova_run *run, enum nova_outcome outcome)
+{
+	const struct nova_run_events *events = run->events;
+	const struct nova_error *err = outcome == NOVA_COMPLETED ? NULL : &run->why;
+
+	events->ended(run->ctx, outcome, err, run->notes);
+	nova_run_free(run);
+}
+
+static void forwards(struct nova_run *run);
+static void backwards(struct nova_run *run);
+
+void nova_run_set_limit(struct nova_run *run, int limit_ms)
+{
+	const struct timeval wait = { limit_ms / 1000, limit_ms % 1000 * 1000 };
+
+	evtimer_del(run->limit);
+	if (limit_ms > 0)
+		evtimer_add(run->limit, &wait);
+}
+
+static void stop_waiting(struct nova_run *run)
+{
+	const struct nova_step *step = nova_run_step(run);
+
+	evtimer_del(run->limit);
+	if (run->waiting && !run->answered && step->drop)
+		step->drop(run, run->ctx);
+	run->waiting = run->answered = false;
+}
+
+/* ---- backwards ---- */
+
+static void undo_over(struct nova_run *run, const struct nova_error *failure)
+{
+	if (failure) {
+		run->undo_failed = true;
+		note(run, "undo of", failure);
+	}
+	if (run->at == 0) {
+		end(run, run->undo_failed ? NOVA_UNDO_FAILED : NOVA_UNDONE);
+		return;
+	}
+	run->at--;
+	soon(run);
+}
+
+static void backwards(struct nova_run *run)
+{
+	const struct nova_step *step = nova_run_step(run);
+	struct nova_error err = { 0 };
+	enum nova_step_result result = NOVA_STEP_DONE;
+
+	if (step->undo) {
+		/* An unwritable journal must not keep a guest from being brought back. */
+		if (run->events->before && run->events->before(run->ctx, step, true, &err) < 0)
+			note(run, "journal at undo of", &err);
+		result = step->undo(run, run->ctx, &err);
+	}
+	if (result == NOVA_STEP_WAIT) {
+		run->waiting = true;
+		nova_run_set_limit(run, step->limit_ms ? step->limit_ms : UNDO_LIMIT_MS);
+		return;
+	}
+	undo_over(run, result == NOVA_STEP_FAILED ? &err : NULL);
+}
+
+static void begin_undo(struct nova_run *run, const struct nova_error *why)
+{
+	run->failed = true;
+	run->why = *why;
+	run->undoing = true;
+	soon(run);
+}
+
+/* ---- forwards ---- */
+
+static void next_row(struct nova_run *run)
+{
+	run->past_commit |= nova_run_step(run)->commit;
+	run->at++;
+	soon(run);
+}
+
+static void row_failed(struct nova_run *run, const struct nova_error *err)
+{
+	const struct nova_step *step = nova_run_step(run);
+
+	if (run->past_commit) {
+		if (!run->failed)
+			run->why = *err;
+		run->failed = true;
+		note(run, "left over at", err);
+		next_row(run);
+	} else if (step->commit && (err->category == NOVA_LINK || err->category == NOVA_TIMEOUT)) {
+		run->why = *err;
+		end(run, NOVA_IN_DOUBT);
+	} else
+		begin_undo(run, err);
+}
+
+static void forwards(struct nova_run *run)
+{
+	const struct nova_step *step = nova_run_step(run);
+	struct nova_error err = { 0 };
+	enum nova_step_result result;
+
+	if (!step->name) {
+		end(run, run->failed ? NOVA_LEFTOVERS : NOVA_COMPLETED);
+		return;
+	}
+	if (run->events->before && run->events->before(run->ctx, step, false, &err) < 0) {
+		/* The row has not acted: even a commit row is known not to have. */
+		if (err.category == NOVA_LINK || err.category == NOVA_TIMEOUT)
+			err.category = NOVA_SYSTEM;
+		row_failed(run, &err);
+		return;
+	}
+	result = step->run(run, run->ctx, &err);
+	if (result == NOVA_STEP_WAIT) {
+		run->waiting = true;
+		nova_run_set_limit(run, step->limit_ms);
+	} else if (result == NOVA_STEP_DONE)
+		next_row(run);
+	else
+		row_failed(run, &err);
+}
+
+/* ---- turns of the loop ---- */
+
+static void take_answer(struct nova_run *run)
+{
+	bool well = run->answered_well;
+	struct nova_error err = run->answer;
+
+	evtimer_del(run->limit);
+	run->waiting = run->answered = false;
+	if (run->undoing)
+		undo_over(run, well ? NULL : &err);
+	else if (well)
+		next_row(run);
+	else
+		row_failed(run, &err);
+}
+
+static void turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_run *run = arg;
+
+	if (run->waiting && run->answered)
+		take_answer(run);
+	else if (!run->waiting && run->undoing)
+		backwards(run);
+	else if (!run->waiting)
+		forwards(run);
+}
+
+static void too_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_run *run = arg;
+	const struct nova_step *step = nova_run_step(run);
+	struct nova_error err;
+
+	if (!run->waiting || run->answered)
+		return;
+	nova_error_set(&err, NOVA_TIMEOUT, "%s%s took longer than %d s", run->undoing ? "undo of " : "", step->name,
+	    (step->limit_ms ? step->limit_ms : UNDO_LIMIT_MS) / 1000);
+	stop_waiting(run);
+	if (run->undoing)
+		undo_over(run, &err);
+	else
+		row_failed(run, &err);
+}
+
+static void answer(struct nova_run *run, const struct nova_error *err)
+{
+	if (!run->waiting || run->answered)
+		return;
+	run->answered = true;
+	run->answered_well = err == NULL;
+	if (err)
+		run->answer = *err;
+	soon(run);
+}
+
+void nova_run_done(struct nova_run *run)
+{
+	answer(run, NULL);
+}
+
+void nova_run_fail(struct nova_run *run, const struct nova_error *err)
+{
+	answer(run, err);
+}
+
+int nova_run_cancel(struct nova_run *run, const struct nova_error *why, struct nova_error *err)
+{
+	const struct nova_step *step = nova_run_step(run);
+
+	if (run->undoing)
+		return nova_error_set(err, NOVA_STATE, "it is being undone already (%s)", run->why.text);
+	if (run->past_commit || !step->name || (step->commit && run->waiting))
+		return nova_error_set(err, NOVA_STATE, "it is past its point of no return (%s)", step->name ? step->name : "end");
+	stop_waiting(run);
+	begin_undo(run, why);
+	return 0;
+}
+
+/* ---- beginning and end ---- */
+
+static int find_row(const struct nova_step *steps, const char *name)
+{
+	for (int i = 0; steps[i].name; i++)
+		if (!name || !strcmp(steps[i].name, name))
+			return i;
+	return -1;
+}
+
+struct nova_run *nova_run_new(struct event_base *base, const struct nova_step *steps, const char *start_at,
+    bool undo_only, const struct nova_run_events *events, void *ctx, struct nova_error *err)
+{
+	int at = find_row(steps, start_at);
+	struct nova_run *run = at < 0 ? NULL : calloc(1, sizeof(*run));
+
+	if (!run) {
+		if (at < 0)
+			nova_error_set(err, NOVA_INVALID, "there is no step '%s'", start_at ? start_at : "");
+		else
+			nova_error_sys(err, ENOMEM, "an operation");
+		return NULL;
+	}
+	run->steps = steps;
+	run->at = (size_t)at;
+	run->events = events;
+	run->ctx = ctx;
+	for (int i = 0; i < at; i++)
+		run->past_commit |= steps[i].commit;
+	run->turn = event_new(base, -1, 0, turn, run);
+	run->limit = evtimer_new(base, too_late, run);
+	if (!run->turn || !run->limit) {
+		nova_error_sys(err, ENOMEM, "an operation");
+		return nova_run_free(run);
+	}
+	if (undo_only) {
+		nova_error_set(&run->why, NOVA_CANCELLED, "it was interrupted");
+		run->undoing = run->failed = true;
+	}
+	soon(run);
+	return run;
+}
+
+struct nova_run *nova_run_free(struct nova_run *run)
+{
+	if (!run)
+		return NULL;
+	if (run->limit && run->turn)
+		stop_waiting(run);
+	if (run->turn)
+		event_free(run->turn);
+	if (run->limit)
+		event_free(run->limit);
+	free(run);
+	return NULL;
+}
