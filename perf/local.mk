@@ -1,5 +1,13 @@
-# perf/: benchmarks; `make bench` and its kin run them
-EXTRA_PROGRAMS += perf/qmp_sockets
+# perf/: benchmarks of NovaCron beside QEMU's own migration, and of its parts alone (perf/README.md).
+#
+#   make bench [QUICK=1] [RESULTS=FILE] [RUNS=N]       loopback and 100 Mbit/s, and the parts alone
+#   make bench-wan [QUICK=1] [RESULTS=FILE] [RUNS=N]   long and slow links, three workloads
+#
+# QUICK=1: one run, a smaller guest, fewer peers, at most 5 minutes. RESULTS: one JSON object a run is appended.
+# Programs that measure one part (codec, link, monitors) are added to perf_programs; they print their figures, fail
+# when a limit is not held, and read QUICK and RESULTS from the environment.
+perf_programs = perf/qmp_sockets
+EXTRA_PROGRAMS += $(perf_programs)
 
 perf_qmp_sockets_SOURCES = perf/qmp_sockets.c
 perf_qmp_sockets_LDADD = libnova.la
@@ -7,4 +15,36 @@ perf_qmp_sockets_LDADD = libnova.la
 # Queries to 200 monitors while the same reactor moves bulk data.
 bench-qmp: perf/qmp_sockets
 	./perf/qmp_sockets
-.PHONY: bench-qmp
+
+PYTHON3 = python3
+QUICK =
+RESULTS =
+RUNS =
+BENCH_FLAGS =
+bench_env = $(if $(QUICK),QUICK=1) $(if $(RESULTS),RESULTS='$(RESULTS)')
+bench_harness = $(PYTHON3) -B $(srcdir)/perf/bench --source $(srcdir) --build . $(if $(QUICK),--quick) \
+	$(if $(RESULTS),--results '$(RESULTS)') $(if $(RUNS),--runs '$(RUNS)') $(BENCH_FLAGS)
+
+# A part that misses its limit does not keep the others from being measured.
+bench: all $(perf_programs) guest/initrd
+	@failed=; \
+	for program in $(perf_programs); do \
+		echo "== $${program##*/}"; \
+		env $(bench_env) ./$$program || failed="$$failed $${program##*/}"; \
+	done; \
+	echo "== migration"; \
+	$(bench_harness) || failed="$$failed migration"; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+bench-wan: all guest/initrd
+	$(bench_harness) --wan
+.PHONY: bench bench-wan bench-qmp
+
+EXTRA_DIST += perf/README.md \
+	perf/bench/__main__.py \
+	perf/bench/guest.py \
+	perf/bench/links.py \
+	perf/bench/meter.py \
+	perf/bench/peers.py \
+	perf/bench/qmp.py \
+	perf/bench/report.py \
+	perf/bench/serial.py

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""serial.py - what a guest says on its serial ports: the console, and the heartbeat that measures its pauses.
+
+The heartbeat is a line "H sequence monotonic_us real_us" every 10 ms. The guest runs on one host at a time, so the bytes of
+both hosts' sockets in the order of their arrival are one text: a line that a migration cuts in two comes together again.
+A pause is the time between two beats by this machine's clock; 10 ms is the least that can be seen.
+"""
+import select
+import socket
+import threading
+import time
+
+from qmp import connect
+
+
+class Console:
+    def __init__(self, path, limit_s=10):
+        self.socket = connect(path, limit_s)
+        self.heard = ""
+
+    def ask(self, line, pattern, limit_s, again_s=1.0):
+        """Say the line until the guest answers with a line in which pattern stands; return it from there on."""
+        deadline = time.monotonic() + limit_s
+        said = 0.0
+        while time.monotonic() < deadline:
+            if time.monotonic() - said >= again_s:
+                self.socket.sendall(line.encode() + b"\n")
+                said = time.monotonic()
+            if select.select([self.socket], [], [], 0.1)[0]:
+                data = self.socket.recv(65536)
+                if not data:
+                    break
+                self.heard += data.decode(errors="replace")
+            answer = self._line_with(pattern)
+            if answer is not None:
+                return answer
+        raise TimeoutError(f"no {pattern!r} from the guest within {limit_s:.0f} s; it said {self.heard[-300:]!r}")
+
+    def _line_with(self, pattern):
+        start = self.heard.find(pattern)
+        end = self.heard.find("\n", start)
+        if start < 0 or end < 0:
+            return None
+        line, self.heard = self.heard[start:end].strip(), self.heard[end + 1:]
+        return line
+
+    def close(self):
+        self.socket.close()
+
+
+class Heartbeat:
+    """Listens on every socket where the heartbeat may appear, until closed."""
+
+    def __init__(self, paths):
+        self.sockets = {str(path): None for path in paths}
+        self.beats = []  # (when, sequence, path)
+        self.text = b""
+        self.poll = select.poll()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def add(self, path):
+        self.sockets.setdefault(str(path), None)
+
+    def _listen(self):
+        while not self.stop.is_set():
+            for path, known in list(self.sockets.items()):
+                if known is None:
+                    self._connect(path)
+            self._read_once()
+
+    def _connect(self, path):
+        attempt = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            attempt.connect(path)
+        except OSError:
+            attempt.close()  # not there yet
+            return
+        self.sockets[path] = attempt
+
+    def _read_once(self):
+        open_sockets = {known: path for path, known in self.sockets.items() if known is not None}
+        ready = select.select(list(open_sockets), [], [], 0.02)[0] if open_sockets else self.stop.wait(0.02) or []
+        for known in ready:
+            path = open_sockets[known]
+            try:
+                data = known.recv(4096)
+            except OSError:
+                data = b""
+            if not data:
+                known.close()
+                self.sockets[path] = None
+            self._take(data, path, time.monotonic())
+
+    def _take(self, data, path, now):
+        *lines, self.text = (self.text + data).split(b"\n")
+        self.text = self.text[-255:]
+        for line in lines:
+            words = line.split()
+            if len(words) == 4 and words[0] == b"H" and words[1].isdigit():
+                self.beats.append((now, int(words[1]), path))
+
+    def largest_gap_ms(self, since, until):
+        """The longest silence that began or ended within, None without any beat."""
+        beats = [when for when, _, _ in self.beats]
+        gaps = [after - before for before, after in zip(beats, beats[1:]) if after >= since and before <= until]
+        return round(max(gaps) * 1000, 1) if gaps else None
+
+    def missing(self):
+        """Beats whose line never came whole."""
+        numbers = [number for _, number, _ in self.beats]
+        return numbers[-1] - numbers[0] + 1 - len(set(numbers)) if numbers else 0
+
+    def count(self, path, since):
+        return sum(1 for when, _, where in list(self.beats) if where == str(path) and when >= since)
+
+    def close(self):
+        self.stop.set()
+        self.thread.join()
+        for known in self.sockets.values():
+            if known is not None:
+                known.close()
