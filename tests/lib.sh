@@ -154,9 +154,9 @@ write_config() { # HOST PEER PEER-ADDRESS
 	ca = $tmp/pki/ca.pem
 	cert = $tmp/pki/$1.pem
 	key = $tmp/pki/$1.key
-	root = $tmp/$1
-	root = $tmp/shared
-	root = $NOVA_GUEST
+	roots = $tmp/$1
+	roots = $tmp/shared
+	roots = $NOVA_GUEST
 	[peer $2]
 	address = $3
 	END

@@ -4,10 +4,12 @@ INTEGRATION_JOBS = 1
 integration_tests =
 
 # What they run beside the product.
-check_PROGRAMS += tests/heartbeat tests/console tests/free_port
+check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy
 tests_heartbeat_SOURCES = tests/guest/heartbeat.c
 tests_console_SOURCES = tests/guest/console.c
 tests_free_port_SOURCES = tests/free_port.c
+tests_tcp_proxy_SOURCES = tests/tcp_proxy.c
+tests_tcp_proxy_LDADD = $(EVENT_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c $(integration_tests)
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
