@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * novacron.c - the command line: one command to the daemon, its answer as text or JSON, its job followed.
+ *
+ * ^C ends only the waiting: a job goes on in the daemon. The exit status tells the kind of failure
+ * (exitcode.c). Not here: what a command line may say (cli.c), how answers look (views.c).
+ */
+#include "config.h"
+#include "tools/cli.h"
+#include "tools/exitcode.h"
+#include "tools/follow.h"
+#include "tools/format.h"
+#include "tools/help.h"
+#include "tools/relay.h"
+#include "tools/session.h"
+#include "tools/views.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	COMPLETE_LIMIT_MS = 1000
+};
+
+static struct cli_tables tables(void)
+{
+	static struct nova_command local[2];
+	struct cli_tables all = {
+		.local = local, .driver_params = nova_driver_params, .driver_name = nova_driver_name
+	};
+
+	local[0] = relay_command;
+	all.commands = nova_commands(&all.count);
+	return all;
+}
+
+static const char *socket_path(const json_t *options)
+{
+	const char *path = json_string_value(json_object_get(options, "socket"));
+
+	if (!path)
+		path = getenv("NOVACRON_SOCKET");
+	return path && *path ? path : NOVA_CONTROL_PATH;
+}
+
+static int print_json(json_t *value)
+{
+	json_t *shown = value ? value : json_null();
+
+	if (json_dumpf(shown, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) < 0)
+		return 1;
+	putchar('\n');
+	return 0;
+}
+
+/* Text for people on stderr; with --json also a value for programs on stdout. */
+static int fail(const struct nova_error *err, bool json)
+{
+	char *clean = format_clean(err->text);
+
+	fprintf(stderr, "novacron: %s\n", clean ? clean : err->text);
+	free(clean);
+	if (json) {
+		json_t *value = json_pack(
+		    "{s{ss ss}}", "error", "category", nova_category_name(err->category), "text", err->text);
+		print_json(value);
+		json_decref(value);
+	}
+	return exit_of(err->category);
+}
+
+static int started_job(struct session *session, const struct cli *cli, json_t *answer)
+{
+	const char *job = json_string_value(json_object_get(answer, "job"));
+
+	if (!job) {
+		fputs("novacron: the daemon started a job but did not name it\n", stderr);
+		return exit_of(NOVA_SYSTEM);
+	}
+	if (!cli_wants(cli, "detach")) {
+		if (!cli_wants(cli, "json"))
+			fprintf(stderr, "job %s\n", job);
+		return follow_job(session, job, cli_wants(cli, "json"));
+	}
+	if (cli_wants(cli, "json"))
+		return print_json(answer);
+	printf("%s\n", job);
+	return 0;
+}
+
+static int show_answer(struct session *session, const struct cli *cli, json_t *answer)
+{
+	if (cli->command->job)
+		return started_job(session, cli, answer);
+	if (cli_wants(cli, "json"))
+		return print_json(answer);
+	view_answer(stdout, cli->command->name, answer);
+	return 0;
+}
+
+static int ask_daemon(struct session *session, const struct cli *cli, struct nova_error *err)
+{
+	json_t *answer = NULL;
+	int status;
+
+	if (session_open(session, socket_path(cli->options), err) < 0)
+		return -1;
+	if (!strcmp(cli->command->name, "watch"))
+		return follow_job(
+		    session, json_string_value(json_object_get(cli->args, "job")), cli_wants(cli, "json"));
+	if (session_call(session, cli->command->name, cli->args, 0, &answer, err) < 0)
+		return -1;
+	status = show_answer(session, cli, answer);
+	json_decref(answer);
+	return status;
+}
+
+static int run_command(const struct cli *cli)
+{
+	struct session session = { 0 };
+	struct nova_error err = { 0 };
+	int status;
+
+	if (cli->command->name == relay_command.name)
+		return relay_run(cli->args, cli_wants(cli, "json"));
+	status = ask_daemon(&session, cli, &err);
+	if (status < 0)
+		status = session.interrupted ? EXIT_INTERRUPTED : fail(&err, cli_wants(cli, "json"));
+	session_close(&session);
+	return status;
+}
+
+/* Names of guests, peers and jobs, from the daemon; a daemon that is slow or away completes nothing. */
+static void complete_names(void *arg, FILE *out, const char *metavar)
+{
+	static const struct {
+		const char *metavar, *command, *member;
+	} sources[] = { { "GUEST", "list", "name" }, { "PEER", "peers", "name" }, { "JOB", "jobs", "job" } };
+	struct session session = { .quiet = true };
+	json_t *rows = NULL, *item;
+	const char *name;
+	size_t i, s = 0;
+
+	while (s < sizeof(sources) / sizeof(sources[0]) && strcmp(sources[s].metavar, metavar))
+		s++;
+	if (s == sizeof(sources) / sizeof(sources[0]))
+		return;
+	if (session_open(&session, arg, NULL) == 0)
+		session_call(&session, sources[s].command, NULL, COMPLETE_LIMIT_MS, &rows, NULL);
+	json_array_foreach(rows, i, item)
+	{
+		name = json_string_value(json_object_get(item, sources[s].member));
+		if (name)
+			fprintf(out, "%s\n", name);
+	}
+	json_decref(rows);
+	session_close(&session);
+}
+
+static int complete(char *const *words, int count)
+{
+	struct cli_tables all = tables();
+	const char *path = args_peek(words, count, "socket");
+
+	if (!path)
+		path = socket_path(NULL);
+	cli_complete(stdout, &all, words, count, complete_names, (void *)path);
+	return 0;
+}
+
+static int man_section(FILE *out, const char *name)
+{
+	struct cli_tables all = tables();
+
+	return cli_man_section(out, &all, name);
+}
+
+static int run(const struct cli *cli)
+{
+	if (cli_wants(cli, "version"))
+		return puts("novacron " PACKAGE_VERSION) < 0;
+	if (cli->command && !cli_wants(cli, "help"))
+		return run_command(cli);
+	cli_help(cli_wants(cli, "help") ? stdout : stderr, cli);
+	return cli_wants(cli, "help") ? 0 : exit_of(NOVA_INVALID);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli_tables all = tables();
+	struct nova_error err = { 0 };
+	struct cli cli;
+	int status;
+
+	if (argc > 1 && !strcmp(argv[1], "--complete"))
+		return complete(argv + 2, argc - 2);
+	if (argc == 2 && !strcmp(argv[1], "--man"))
+		return help_man_page(stdin, stdout, PACKAGE_VERSION, man_section) < 0;
+	if (cli_parse(&cli, &all, argv + 1, argc - 1, &err) < 0) {
+		status = fail(&err, cli_wants(&cli, "json"));
+		if (cli.command)
+			fprintf(stderr, "novacron %s --help explains it\n", cli.command->name);
+	} else {
+		status = run(&cli);
+	}
+	cli_release(&cli);
+	if (fflush(stdout) && !status)
+		status = 1;
+	return status;
+}

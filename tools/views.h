@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * views.h - answers of the daemon as people read them.
+ */
+#ifndef TOOLS_VIEWS_H
+#define TOOLS_VIEWS_H
+
+#include "novacron.h"
+#include <stdio.h>
+
+/* The answer of a command. */
+void view_answer(FILE *out, const char *command, const json_t *answer);
+
+/* How a job ended: data of JOB_ENDED, or the answer of "job". */
+void view_outcome(FILE *out, const json_t *ended);
+
+#endif
