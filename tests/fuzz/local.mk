@@ -32,3 +32,14 @@ check-fuzz: $(fuzz_built)
 		grep -E '^stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' tests/fuzz/$$name.log; \
 	done
 .PHONY: check-fuzz
+
+fuzz_programs += tests/fuzz/fuzz_stream tests/fuzz/fuzz_decoder tests/fuzz/fuzz_roundtrip
+tests_fuzz_fuzz_stream_SOURCES = tests/fuzz/fuzz_stream.c
+tests_fuzz_fuzz_stream_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_stream_LDFLAGS = $(fuzz_link)
+tests_fuzz_fuzz_decoder_SOURCES = tests/fuzz/fuzz_decoder.c
+tests_fuzz_fuzz_decoder_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_decoder_LDFLAGS = $(fuzz_link)
+tests_fuzz_fuzz_roundtrip_SOURCES = tests/fuzz/fuzz_roundtrip.c
+tests_fuzz_fuzz_roundtrip_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_roundtrip_LDFLAGS = $(fuzz_link)
