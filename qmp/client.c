@@ -251,7 +251,7 @@ static void on_give_up(struct qmp_client *client)
 		    client->limits.greeting_ms);
 	else
 		nova_error_set(&err, NOVA_STATE,
-		    "monitor is owned by someone else: it %s but did not greet within %d ms",
+		    "monitor is owned by someone else, or hangs: it %s but did not greet within %d ms",
 		    client->state == CLIENT_GREETING ? "accepts" : "listens", client->limits.greeting_ms);
 	fail(client, &err);
 }

@@ -71,7 +71,7 @@ static json_t *text_value(const char *text)
 
 	if (value)
 		return value;
-	for (i = 0; text[i] && i < sizeof(plain) - 1; i++)
+	for (i = 0; i < sizeof(plain) - 1 && text[i]; i++)
 		plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
 	plain[i] = 0;
 	return json_string(plain);
@@ -104,9 +104,13 @@ static void send_result(struct qmp_connection *connection, json_t *id, json_t *r
 	send_error(connection, id, "GenericError", &err);
 }
 
-void qmp_connection_emit(struct qmp_connection *connection, const char *text, size_t length)
+void qmp_connection_emit(struct qmp_connection *connection, const char *text, size_t length, size_t share)
 {
-	if (connection->state == CONNECTION_READY)
+	if (connection->state != CONNECTION_READY)
+		return;
+	if (qmp_wire_queued(&connection->wire) + length > share)
+		doom(connection);
+	else
 		queue(connection, text, length);
 }
 

@@ -75,7 +75,8 @@ struct qmp_server_events {
 struct qmp_server *qmp_server_new(struct event_base *base, const char *path, unsigned mode, json_t *version,
     int max_connections, const struct qmp_server_events *events, void *arg, struct nova_error *err);
 struct qmp_server *qmp_server_free(struct qmp_server *server);
-/* Send an event to every client that may see it. A client that does not read is closed at 4 MiB queued. */
+/* Send an event to every client that may see it. A client that does not read is closed at 4 MiB
+ * queued, or earlier when there are many. */
 void qmp_server_emit(struct qmp_server *server, const char *event, json_t *data);
 
 #endif

@@ -3,8 +3,9 @@
  * server.c - the control socket: accepts, holds the connections, spreads events.
  *
  * At most 1200 connections unless told, 16 new ones a turn of the loop. One too many is told so and closed.
- * Without descriptors left it stops accepting for 100 ms, instead of spinning. Not here: what a connection
- * may do and hold (connection.c), what commands mean (the owner's callbacks).
+ * Unread events take at most 256 MiB in all (1200 x 256 KiB at worst): the more clients, the sooner one that
+ * does not read is closed. Without descriptors left it stops accepting for 100 ms, instead of spinning. Not
+ * here: what a connection may do and hold (connection.c), what commands mean (the owner's callbacks).
  */
 #include "server.h"
 #include "engine/cleanup.h"
@@ -17,7 +18,9 @@
 
 #define CONNECTIONS_MAX 1200
 #define HANDSHAKE_MS 10000
-#define REFUSED_MAX 64 /* connections beyond the limit that are being told so */
+#define EVENTS_BYTES (256u << 20)        /* unread events of all connections together */
+#define EVENTS_SHARE_LEAST (256u * 1024) /* but this much for each */
+#define REFUSED_MAX 64                   /* connections beyond the limit that are being told so */
 #define ACCEPTS_PER_TURN 16
 #define ACCEPT_AGAIN_MS 100
 #define SOCKET_MODE 0660
@@ -92,6 +95,7 @@ struct qmp_server *qmp_server_new(struct event_base *base, const char *path, uns
 		.arg = arg,
 		.max_connections = max_connections ? max_connections : CONNECTIONS_MAX,
 		.handshake_ms = HANDSHAKE_MS,
+		.events_bytes = EVENTS_BYTES,
 		.fd = -1,
 		.version = nova_take(&version),
 		.path = strdup(path) };
@@ -149,10 +153,12 @@ void qmp_server_emit(struct qmp_server *server, const char *event, json_t *data)
 {
 	NOVA_AUTOFREE char *text = event_text(event, data);
 	size_t length = text ? strlen(text) : 0;
+	size_t share = server->count ? server->events_bytes / (size_t)server->count : 0;
 	struct qmp_connection *connection;
 
+	share = share > EVENTS_SHARE_LEAST ? share : EVENTS_SHARE_LEAST;
 	TAILQ_FOREACH(connection, &server->connections, link)
 	if (text &&
 	    (!server->events.may_see || server->events.may_see(server->arg, &connection->who, event, data)))
-		qmp_connection_emit(connection, text, length);
+		qmp_connection_emit(connection, text, length, share);
 }

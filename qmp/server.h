@@ -21,9 +21,10 @@ struct qmp_server {
 	struct qmp_server_events events;
 	void *arg;
 	int max_connections, count;
-	int handshake_ms; /* limit until a connection is ready, and to read why it is refused */
-	int fd;           /* owned, listening */
-	dev_t device;     /* of our file at path: removed only while it is still ours */
+	size_t events_bytes; /* bound of unread events, all connections together */
+	int handshake_ms;    /* limit until a connection is ready, and to read why it is refused */
+	int fd;              /* owned, listening */
+	dev_t device;        /* of our file at path: removed only while it is still ours */
 	ino_t inode;
 	struct event *acceptable;   /* owned */
 	struct event *accept_again; /* owned: after running out of descriptors */
@@ -60,7 +61,7 @@ int qmp_listen(const char *path, unsigned mode, struct nova_error *err);
 /* fd is stolen. The connection adds itself to its server, greets (or says why not) and ends by itself. */
 int qmp_connection_new(struct qmp_server *server, int fd, struct nova_error *err);
 struct qmp_connection *qmp_connection_free(struct qmp_connection *connection);
-/* Queue the text of an event if this client is to see it. */
-void qmp_connection_emit(struct qmp_connection *connection, const char *text, size_t length);
+/* Queue the text of an event; more than `share` bytes unread and the connection is closed. */
+void qmp_connection_emit(struct qmp_connection *connection, const char *text, size_t length, size_t share);
 
 #endif

@@ -553,6 +553,36 @@ static void test_client_that_does_not_read(void **state)
 	json_decref(data);
 }
 
+/* Many clients share what unread events may take. */
+static void test_many_that_do_not_read(void **state)
+{
+	enum {
+		MANY = 8
+	};
+	struct daemon *daemon = *state;
+	struct raw *deaf[MANY], *good;
+	char *text = calloc(1, 100001);
+	json_t *data;
+
+	assert_int_equal(daemon->server->events_bytes, 256 << 20);
+	daemon->server->events_bytes = 1 << 20;
+	for (int i = 0; i < MANY; i++)
+		deaf[i] = raw_ready(daemon);
+	good = raw_ready(daemon);
+	memset(text, 'x', 100000);
+	data = json_pack("{s:s}", "x", text);
+	for (int i = 0; i < 10; i++) {
+		qmp_server_emit(daemon->server, "BIG", data);
+		assert_non_null(json_object_get(raw_next(good), "event"));
+	}
+	assert_int_equal(daemon->server->count, 1);
+	for (int i = 0; i < MANY; i++)
+		raw_free(deaf[i]);
+	raw_free(good);
+	free(text);
+	json_decref(data);
+}
+
 static void test_backpressure(void **state)
 {
 	struct daemon *daemon = *state;
@@ -760,6 +790,7 @@ int main(void)
 		TEST(test_broken_input_ends_the_connection),
 		TEST(test_giant_and_deep_messages),
 		TEST(test_client_that_does_not_read),
+		TEST(test_many_that_do_not_read),
 		TEST(test_backpressure),
 		TEST(test_disconnect_drops),
 		TEST(test_answer_that_is_too_long),
