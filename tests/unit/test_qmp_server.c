@@ -395,8 +395,8 @@ static void test_handshake_has_a_limit(void **state)
 	struct raw *idle, *ready;
 
 	assert_int_equal(daemon->server->handshake_ms, 10000);
-	daemon->server->handshake_ms = 50;
 	ready = raw_ready(daemon);
+	daemon->server->handshake_ms = 50;
 	idle = raw_new(daemon);
 	raw_next(idle);
 	raw_expect_end(idle, "GenericError", "no qmp_capabilities within 50 ms", "timeout");
@@ -450,11 +450,16 @@ static void test_stale_and_live_sockets(void **state)
 static void test_out_of_descriptors(void **state)
 {
 	struct daemon *daemon = *state;
-	struct raw *raw = raw_new(daemon);
+	struct raw *raw;
+	const char *preload = getenv("LD_PRELOAD");
 	struct rlimit before, tight;
 	int next = dup(0);
 
 	close(next);
+	if (preload && strstr(preload, "vgpreload"))
+		skip(); /* valgrind's accept4() takes the connection, closes it and then says EMFILE */
+	raw = raw_new(daemon);
+	next++;
 	getrlimit(RLIMIT_NOFILE, &before);
 	tight = before;
 	tight.rlim_cur = (rlim_t)next;
