@@ -39,7 +39,7 @@ bench-wan: all guest/initrd
 	$(bench_harness) --wan
 .PHONY: bench bench-wan bench-qmp
 
-EXTRA_DIST += perf/README.md \
+EXTRA_DIST += perf/README.md perf/plot \
 	perf/bench/__main__.py \
 	perf/bench/guest.py \
 	perf/bench/links.py \
@@ -47,4 +47,5 @@ EXTRA_DIST += perf/README.md \
 	perf/bench/peers.py \
 	perf/bench/qmp.py \
 	perf/bench/report.py \
+	perf/bench/run.py \
 	perf/bench/serial.py

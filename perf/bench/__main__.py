@@ -9,138 +9,15 @@ JSON object a run is appended to FILE; the table has medians and the worst, and 
 namespaces), qemu-system-x86, busybox-static, cpio, gcc, openssl and iproute2.
 """
 import argparse
-import contextlib
-import json
-import shutil
 import signal
 import sys
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import guest as guests
 import report
-from links import LINKS, Unavailable, open_link
-from meter import Meter, cpu_rate
+from links import LINKS, Unavailable
 from peers import PEERS
-from qmp import QmpError
-from serial import Console, Heartbeat
-
-READY_LIMIT_S = 120
-SUM_LIMIT_S = 120
-SETTLE_S = 2.0
-ALIVE_LIMIT_S = 20
-
-
-@dataclass(frozen=True)
-class Tools:
-    source: Path
-    build: Path
-
-    @property
-    def pki(self):
-        return self.source / "tests/pki"
-
-    @property
-    def daemon(self):
-        return self.build / "tools/novacrond"
-
-    @property
-    def client(self):
-        return self.build / "tools/novacron"
-
-
-def checksum(console, tag):
-    """The guest's hash of its filled memory; a wrong page found by the guest itself is an error."""
-    return console.ask(f"sum {tag}", "WL-SUM", SUM_LIMIT_S, again_s=SUM_LIMIT_S).split()[1:3]
-
-
-def await_ready(console, guest):
-    """The guest answers once its memory is filled."""
-    console.ask(f"rate {guest.rate_mib}", "WL-RATE", READY_LIMIT_S)
-
-
-def await_beats(heartbeat, path, since):
-    deadline = time.monotonic() + ALIVE_LIMIT_S
-    while time.monotonic() < deadline:
-        if heartbeat.count(path, since) >= 20:
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def daemon(name):
-    return name.startswith("novacron")
-
-
-def qemu(name):
-    return name.startswith("qemu-system")
-
-
-def move(pair, link, guest, limit_s):
-    """One migration and all that is measured of it."""
-    with contextlib.ExitStack() as stack:
-        console = Console(pair.console_path(moved=False))
-        stack.callback(console.close)
-        heartbeat = Heartbeat(pair.heartbeat_paths())
-        stack.callback(heartbeat.close)
-        await_ready(console, guest)
-        before = checksum(console, "before")
-        settled = time.monotonic()
-        idle_cores = cpu_rate(link.hosts(), SETTLE_S)
-        wire = link.wire_bytes()
-        meter = Meter(link.hosts())
-        stack.callback(meter.stop)
-        began = time.monotonic()
-        outcome = pair.migrate(limit_s)
-        meter.stop()
-        wire = link.wire_bytes() - wire
-        alive = outcome.ok and await_beats(heartbeat, pair.destination_heartbeat(), began + outcome.time_s)
-        ended = time.monotonic()
-        if outcome.ok and not alive:
-            outcome.ok, outcome.why = False, f"no heartbeat at the destination within {ALIVE_LIMIT_S} s"
-        if outcome.ok:
-            after_console = Console(pair.console_path(moved=True))
-            stack.callback(after_console.close)
-            after = checksum(after_console, "after")
-            if before != after:
-                outcome.ok, outcome.why = False, f"memory differs: {before} before, {after} after"
-        peaks = meter.peaks(daemon)
-        return outcome, {
-            "time_s": round(outcome.time_s, 3),
-            "downtime_ms": outcome.downtime_ms,
-            "heartbeat_gap_ms": heartbeat.largest_gap_ms(began, ended),
-            "heartbeat_gap_before_ms": heartbeat.largest_gap_ms(settled, began - 0.1),
-            "heartbeats_missing": heartbeat.missing(),
-            "wire_bytes": wire,
-            "cpu_s": meter.cpu_s(),
-            "cpu_qemu_s": meter.cpu_s(qemu),
-            "cpu_daemon_s": meter.cpu_s(daemon),
-            "cpu_idle_s": round(idle_cores * outcome.time_s, 2),
-            "cpu_s_per_gib": round(meter.cpu_s() * 1024 / guest.size.touched_mib, 2),
-            "peak_rss_bytes": max(peaks, default=None),
-            "peak_rss_daemons_bytes": peaks,
-            "peak_rss_qemu_bytes": max(meter.peaks(qemu), default=None),
-            **outcome.details,
-        }
-
-
-def one_run(peer, link_name, guest, limit_s, tools, keep):
-    with contextlib.ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="nova-bench-"))
-        if not keep:
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        link = open_link(link_name)
-        stack.callback(link.close)
-        result = {"peer": peer.name, "link": link_name, "guest": guest.size.name, "workload": guest.workload}
-        try:
-            pair = peer.boot(link, guest, directory, tools)
-            stack.callback(pair.close)
-            outcome, figures = move(pair, link, guest, limit_s)
-        except (OSError, QmpError, RuntimeError) as error:
-            return {**result, "ok": False, "why": str(error), **report.NO_FIGURES}
-        return {**result, "ok": outcome.ok, "why": outcome.why, **figures}
+from run import Plan, Tools, run
 
 
 def run_all(options, tools):
@@ -151,25 +28,28 @@ def run_all(options, tools):
     for link in options.links:
         for workload in options.workloads:
             guest = guests.Guest(guests.SIZES[options.guest], workload, kernel, initrd, disk, accel)
+            plan = Plan(link, guest, options.limit, options.back_after, options.keep)
             # Peers take turns, so that a machine that grows slower hits all of them.
-            for run in range(options.runs):
+            for number in range(1, options.runs + 1):
                 for name in options.peers:
-                    result = {**one_run(PEERS[name], link, guest, options.limit, tools, options.keep),
-                              "accel": accel, "run": run + 1}
-                    results.append(result)
-                    report.append(options.results, result)
-                    print(report.line(result), flush=True)
+                    for result in run(PEERS[name], plan, tools):
+                        result |= {"accel": accel, "run": number}
+                        results.append(result)
+                        report.append(options.results, result)
+                        print(report.line(result), flush=True)
     return results
 
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What --wan and --quick ask for where the command line does not say.
 SUITES = {
     "plain": {"links": ["loopback", "100mbit"], "workloads": ["edits"], "guest": "1g", "runs": 3,
               "peers": list(PEERS), "limit": 180.0},
     "plain-quick": {"guest": "512m", "runs": 1, "peers": ["qemu-tcp", "qemu-multifd-zstd", "novacron"], "limit": 60.0},
-    "wan": {"links": ["100mbit", "100mbit-150ms"], "workloads": ["idle", "edits", "text40"], "guest": "1g", "runs": 5,
+    "wan": {"links": ["100mbit"], "workloads": ["idle", "edits", "text40"], "guest": "1g", "runs": 5,
             "peers": list(PEERS), "limit": 180.0},
-    "wan-quick": {"links": ["100mbit-150ms"], "workloads": ["edits"], "guest": "512m", "runs": 1,
+    "wan-quick": {"workloads": ["edits"], "guest": "512m", "runs": 1,
                   "peers": ["qemu-tcp", "qemu-multifd-zstd", "novacron"], "limit": 60.0},
 }
 
@@ -194,6 +74,8 @@ def parse_options():
     parser.add_argument("--guest", choices=guests.SIZES)
     parser.add_argument("--runs", type=int)
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="give up a migration after this")
+    parser.add_argument("--back-after", type=float, default=0, metavar="SECONDS",
+                        help="move the guest back after it ran there so long, as a result of its own")
     parser.add_argument("--results", type=Path, metavar="FILE", help="append one JSON object a run")
     parser.add_argument("--source", type=Path, default=Path(__file__).resolve().parents[2], help="source tree")
     parser.add_argument("--build", type=Path, default=Path.cwd(), help="build tree")
@@ -208,15 +90,21 @@ def parse_options():
     return options
 
 
+def end_early(number, _frame):
+    """Leave through every `with`, so that nothing stays; a second signal does not disturb that."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in SIGNALS:
+        signal.signal(number, end_early)
     try:
         results = run_all(options, Tools(options.source, options.build))
     except Unavailable as error:
         sys.exit(f"perf/bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     print()
     print(report.table(results))
     if not all(result["ok"] for result in results):

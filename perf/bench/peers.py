@@ -30,93 +30,112 @@ class Outcome:
 
 # ---- QEMU's own ---------------------------------------------------------------------------------------------
 
-class QemuPair:
-    """A running guest and a QEMU that waits for it."""
+class Qemu:
+    """One QEMU on one host: it boots the guest, or waits for it."""
 
-    def __init__(self, peer, link, guest, directory, tools):
-        self.peer, self.link, self.guest, self.directory = peer, link, guest, directory
-        self.processes = {}
-        self.monitors = {}
-        self.source = self._start("source", link.alpha)
-        self.destination = self._start("destination", link.beta, "-incoming", "defer")
-        if peer.tls:
-            self._make_credentials(tools.pki)
-
-    def path(self, side, what):
-        return self.directory / f"{side}-{what}.sock"
-
-    def _start(self, side, host, *more):
-        guest, accel = self.guest, self.guest.accel
-        argv = ["qemu-system-x86_64", "-name", side, "-nodefaults", "-no-user-config", "-display", "none",
-                "-M", f"pc,accel={accel}", "-cpu", "host" if accel == "kvm" else "max",
+    def __init__(self, name, host, guest, directory, incoming):
+        self.name, self.directory = name, directory
+        argv = ["qemu-system-x86_64", "-name", f"{name},debug-threads=on", "-nodefaults", "-no-user-config", "-display", "none",
+                "-M", f"pc,accel={guest.accel}", "-cpu", "host" if guest.accel == "kvm" else "max",
                 "-m", f"{guest.size.memory_mib}M", "-smp", "1", "-kernel", guest.kernel, "-initrd", guest.initrd,
-                "-append", guest.cmdline(), "-qmp", f"unix:{self.path(side, 'qmp')},server=on,wait=off",
+                "-append", guest.cmdline(), "-qmp", f"unix:{self.path('qmp')},server=on,wait=off",
                 "-blockdev", f"driver=raw,node-name=disk0,read-only=on,file.driver=file,file.filename={guest.disk}",
                 "-device", "virtio-blk-pci,drive=disk0", "-device", "virtio-balloon-pci"]
-        for number in range(2):
-            socket = self.path(side, f"serial{number}")
-            argv += ["-chardev", f"socket,id=serial{number},path={socket},server=on,wait=off",
-                     "-serial", f"chardev:serial{number}"]
-        log = open(self.directory / f"{side}.log", "w")
-        self.processes[side] = host.start(*argv, *more, stdout=log, stderr=log)
-        log.close()
-        self.monitors[side] = Qmp(self.path(side, "qmp"))
-        return self.monitors[side]
+        for port in ("serial0", "serial1"):
+            argv += ["-chardev", f"socket,id={port},path={self.path(port)},server=on,wait=off",
+                     "-serial", f"chardev:{port}"]
+        with open(directory / f"{name}.log", "w") as log:
+            self.process = host.start(*argv, *(("-incoming", "defer") if incoming else ()), stdout=log, stderr=log)
+        self.qmp = Qmp(self.path("qmp"))
 
-    def _make_credentials(self, pki):
-        subprocess.run([pki, self.directory / "pki", "alpha", "beta"], check=True)
-        for side, host, role in (("source", "alpha", "client"), ("destination", "beta", "server")):
-            folder = self.directory / f"tls-{side}"
-            folder.mkdir()
-            for name, target in (("ca-cert", "ca.pem"), (f"{role}-cert", f"{host}.pem"), (f"{role}-key", f"{host}.key")):
-                (folder / f"{name}.pem").symlink_to(self.directory / "pki" / target)
-            self.monitors[side]("object-add", qom_type="tls-creds-x509", id="tls0", dir=str(folder), endpoint=role,
-                                verify_peer=True)
-            self.monitors[side]("migrate-set-parameters", tls_creds="tls0", tls_hostname="beta" if role == "client" else "")
+    def path(self, what):
+        return self.directory / f"{self.name}-{what}.sock"
 
-    def console_path(self, moved):
-        return self.path("destination" if moved else "source", "serial0")
+    def use_certificates(self, pki, host, role):
+        """QEMU wants a directory with names of its own."""
+        folder = self.directory / f"{self.name}-{role}"
+        folder.mkdir()
+        for name, target in (("ca-cert", "ca.pem"), (f"{role}-cert", f"{host}.pem"), (f"{role}-key", f"{host}.key")):
+            (folder / f"{name}.pem").symlink_to(pki / target)
+        self.qmp("object-add", qom_type="tls-creds-x509", id=role, dir=str(folder), endpoint=role, verify_peer=True)
+        self.qmp("migrate-set-parameters", tls_creds=role)
 
-    def heartbeat_paths(self):
-        return [self.path("source", "serial1"), self.path("destination", "serial1")]
+    def close(self):
+        self.qmp.close()
+        self.process.kill()
+        self.process.wait()
 
-    def destination_heartbeat(self):
-        return self.path("destination", "serial1")
+
+class QemuPair:
+    """A running guest, and before each move a QEMU that waits for it on the other host."""
+
+    def __init__(self, peer, link, guest, directory, tools):
+        self.peer, self.guest, self.directory = peer, guest, directory
+        self.hosts = [("alpha", link.alpha), ("beta", link.beta)]  # where the guest is, where it is not
+        if peer.tls:
+            subprocess.run([tools.pki, directory / "pki", "alpha", "beta"], check=True)
+        self.moves = 0
+        self.destination = None
+        self.source = self._start(self.hosts[0], incoming=False)
+
+    def _start(self, where, incoming):
+        name, host = where
+        return Qemu(f"{name}{self.moves}", host, self.guest, self.directory, incoming)
+
+    def console_path(self):
+        return self.source.path("serial0")
+
+    def heartbeat_path(self, moved=False):
+        return (self.destination if moved else self.source).path("serial1")
+
+    def prepare(self):
+        self.moves += 1
+        self.destination = self._start(self.hosts[1], incoming=True)
+        if self.peer.tls:
+            self._use_tls()
+        for qemu in (self.source, self.destination):
+            qemu.qmp("migrate-set-capabilities", capabilities=[
+                {"capability": name, "state": True} for name in ("return-path", "events", *self.peer.capabilities)])
+            qemu.qmp("migrate-set-parameters", max_bandwidth=0, downtime_limit=DOWNTIME_MS, **self.peer.parameters)
+
+    def _use_tls(self):
+        (source, _), (destination, _) = self.hosts
+        self.source.use_certificates(self.directory / "pki", source, "client")
+        self.source.qmp("migrate-set-parameters", tls_hostname=destination)
+        self.destination.use_certificates(self.directory / "pki", destination, "server")
 
     def migrate(self, limit_s):
-        for monitor in self.monitors.values():
-            monitor("migrate-set-capabilities", capabilities=[
-                {"capability": name, "state": True} for name in ("return-path", "events", *self.peer.capabilities)])
-            monitor("migrate-set-parameters", max_bandwidth=0, downtime_limit=DOWNTIME_MS, **self.peer.parameters)
-        address = f"tcp:{self.link.beta.address}:{PORT}"
-        self.destination("migrate-incoming", uri=address)
+        address = f"tcp:{self.hosts[1][1].address}:{PORT + self.moves}"
+        self.destination.qmp("migrate-incoming", uri=address)
         began = time.monotonic()
-        self.source("migrate", uri=address)
+        self.source.qmp("migrate", uri=address)
         info = self._await_end(began + limit_s)
-        outcome = Outcome(info["status"] == "completed", time_s=time.monotonic() - began,
-                          downtime_ms=info.get("downtime"))
-        if not outcome.ok:
-            outcome.why = info.get("error-desc", f"did not converge within {limit_s:.0f} s")
-        outcome.details = {"peer_time_s": info.get("total-time", 0) / 1000, "iterations": info["ram"]["dirty-sync-count"],
-                           "peer_wire_bytes": info["ram"]["transferred"]}
-        return outcome
+        time_s = time.monotonic() - began
+        ram = info.get("ram", {})
+        details = {"peer_time_s": info.get("total-time", 0) / 1000, "iterations": ram.get("dirty-sync-count"),
+                   "peer_wire_bytes": ram.get("transferred")}
+        if info["status"] != "completed":
+            why = info.get("error-desc", f"did not converge within {limit_s:.0f} s")
+            return Outcome(False, why, time_s, None, details)
+        self.source.close()
+        self.source, self.destination = self.destination, None
+        self.hosts.reverse()
+        return Outcome(True, "", time_s, info.get("downtime"), details)
 
     def _await_end(self, deadline):
         while True:
-            info = self.source("query-migrate")
+            info = self.source.qmp("query-migrate")
             if info["status"] in ("completed", "failed", "cancelled"):
                 return info
             if time.monotonic() > deadline:
-                self.source("migrate_cancel")
+                self.source.qmp("migrate_cancel")
                 return info
             time.sleep(POLL_S)
 
     def close(self):
-        for monitor in self.monitors.values():
-            monitor.close()
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
+        for qemu in (self.source, self.destination):
+            if qemu:
+                qemu.close()
 
 
 @dataclass(frozen=True)
@@ -141,10 +160,18 @@ class NovaPair:
     def __init__(self, peer, link, guest, directory, tools):
         self.peer, self.guest, self.directory, self.tools = peer, guest, directory, tools
         self.hosts = {"alpha": link.alpha, "beta": link.beta}
+        self.at, self.other = "alpha", "beta"  # where the guest is, where it is not
         self.daemons = {}
         subprocess.run([tools.pki, directory / "pki", "alpha", "beta"], check=True)
         for name, other in (("alpha", "beta"), ("beta", "alpha")):
             self._configure(name, other)
+        try:
+            self._boot(guest)
+        except BaseException:
+            self.close()
+            raise
+
+    def _boot(self, guest):
         for name in self.hosts:
             self._start(name)
         self._command("alpha", "create", GUEST, "--machine", "pc", "--accel", guest.accel,
@@ -167,8 +194,8 @@ listen = {self.hosts[name].address}:{self._port(name)}
 ca = {self.directory}/pki/ca.pem
 cert = {self.directory}/pki/{name}.pem
 key = {self.directory}/pki/{name}.key
-root = {home}
-root = {self.guest.kernel.parent}
+roots = {home}
+roots = {self.guest.kernel.parent}
 [peer {other}]
 address = {self.hosts[other].address}:{self._port(other)}
 """)
@@ -200,20 +227,20 @@ address = {self.hosts[other].address}:{self._port(other)}
     def _serial(self, name, number):
         return self.directory / name / "run/guests" / GUEST / f"serial{number}.sock"
 
-    def console_path(self, moved):
-        return self._serial("beta" if moved else "alpha", 0)
+    def console_path(self):
+        return self._serial(self.at, 0)
 
-    def heartbeat_paths(self):
-        return [self._serial("alpha", 1), self._serial("beta", 1)]
+    def heartbeat_path(self, moved=False):
+        return self._serial(self.other if moved else self.at, 1)
 
-    def destination_heartbeat(self):
-        return self._serial("beta", 1)
+    def prepare(self):
+        """The daemons do it all when they are told to migrate."""
 
     def migrate(self, limit_s):
         told = self.directory / "migrate.json"
         began = time.monotonic()
         with open(told, "w") as output, open(self.directory / "migrate.log", "w") as errors:
-            client = subprocess.Popen(self._argv("alpha", "migrate", GUEST, "--to", "beta", "--downtime",
+            client = subprocess.Popen(self._argv(self.at, "migrate", GUEST, "--to", self.other, "--downtime",
                                                  f"{DOWNTIME_MS}ms", *self.peer.options),
                                       stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True)
         try:
@@ -238,20 +265,19 @@ address = {self.hosts[other].address}:{self._port(other)}
     def _cancel(self, told):
         jobs = [event["data"]["job"] for event in read_events(told) if "job" in event["data"]]
         if jobs:
-            self._command("alpha", "cancel", jobs[0])
+            self._command(self.at, "cancel", jobs[0])
 
     def _outcome(self, told, time_s, why):
         ended = [event["data"] for event in read_events(told) if event["event"] == "JOB_ENDED"]
         if not ended:
             return Outcome(False, why or (self.directory / "migrate.log").read_text()[-300:].strip(), time_s)
         job, report = ended[-1], ended[-1].get("report") or {}
-        ok = job["outcome"] == "completed" and not why
-        if not ok and not why:
-            why = (job.get("error") or {}).get("text", job["outcome"])
-        outcome = Outcome(ok, why, time_s, report.get("qemu_downtime_ms"))
-        outcome.details = {"peer_time_s": report.get("elapsed_ms", 0) / 1000, "iterations": report.get("iterations"),
-                           "peer_wire_bytes": report.get("wire_bytes"), "report": report}
-        return outcome
+        details = {"peer_time_s": report.get("total_ms", 0) / 1000, "iterations": report.get("iterations"),
+                   "peer_wire_bytes": report.get("wire_bytes"), "report": report}
+        if job["outcome"] != "completed" or why:
+            return Outcome(False, why or (job.get("error") or {}).get("text", job["outcome"]), time_s, None, details)
+        self.at, self.other = self.other, self.at
+        return Outcome(True, "", time_s, report.get("qemu_downtime_ms"), details)
 
     def close(self):
         for process in self.daemons.values():

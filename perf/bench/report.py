@@ -13,6 +13,7 @@ COLUMNS = (
     ("downtime ms", "downtime_ms", 1, 0),
     ("gap ms", "heartbeat_gap_ms", 1, 0),
     ("CPU s", "cpu_s", 1, 1),
+    ("guest's", "cpu_guest_s", 1, 1),
     ("CPU s/GiB", "cpu_s_per_gib", 1, 1),
     ("daemon MiB", "peak_rss_bytes", MIB, 0),
 )
@@ -33,7 +34,7 @@ def line(result):
     """What is told while the runs go on."""
     told = "  ".join(f"{heading} {figure(result.get(name), divisor, digits)}" for heading, name, divisor, digits in COLUMNS)
     failed = "" if result["ok"] else f"  FAILED: {result['why']}"
-    return f"{result['link']} {result['workload']} {result['peer']:<18} {told}{failed}"
+    return f"{result['link']} {result['workload']} {result['move']:<5} {result['peer']:<18} {told}{failed}"
 
 
 def values(runs, name):
@@ -54,10 +55,10 @@ def ratio(runs, baseline, name):
 
 
 def groups(results):
-    """Runs by what they share: link, guest and workload; then by peer, in the order they came."""
+    """Runs by what they share: link, guest, workload and move; then by peer, in the order they came."""
     found = {}
     for result in results:
-        key = (result["link"], result["guest"], result["workload"])
+        key = (result["link"], result["guest"], result["workload"], result["move"])
         found.setdefault(key, {}).setdefault(result["peer"], []).append(result)
     return found
 
@@ -73,10 +74,10 @@ def rows(peers):
 def table(results):
     """Medians, the worst in parentheses, of the runs that were ok."""
     text = []
-    for (link, guest, workload), peers in groups(results).items():
+    for (link, guest, workload, move), peers in groups(results).items():
         lines = list(rows(peers))
         widths = [max(map(len, column)) for column in zip(*lines)]
-        text.append(f"{link}, guest {guest}, workload {workload}: median (worst)")
+        text.append(f"{link}, guest {guest}, workload {workload}, {move} move: median (worst)")
         text += ["  " + "  ".join(word.ljust(width) for word, width in zip(words, widths)).rstrip() for words in lines]
         text.append("")
     return "\n".join(text)

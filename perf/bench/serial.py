@@ -12,6 +12,7 @@ import time
 
 from qmp import connect
 
+RETRY_S = 0.02  # how soon a socket that appears is found
 
 class Console:
     def __init__(self, path, limit_s=10):
@@ -49,41 +50,38 @@ class Console:
 
 
 class Heartbeat:
-    """Listens on every socket where the heartbeat may appear, until closed."""
+    """Listens, until closed, on every socket where the heartbeat may appear."""
 
-    def __init__(self, paths):
-        self.sockets = {str(path): None for path in paths}
+    def __init__(self):
+        self.sockets = {}  # path -> connected socket, None: not there (yet, or any more)
         self.beats = []  # (when, sequence, path)
         self.text = b""
-        self.poll = select.poll()
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
-    def add(self, path):
+    def listen(self, path):
         self.sockets.setdefault(str(path), None)
 
-    def _listen(self):
+    def _run(self):
         while not self.stop.is_set():
-            for path, known in list(self.sockets.items()):
-                if known is None:
-                    self._connect(path)
-            self._read_once()
+            for path in [path for path, known in list(self.sockets.items()) if known is None]:
+                self._connect(path)
+            self._read()
 
     def _connect(self, path):
         attempt = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             attempt.connect(path)
         except OSError:
-            attempt.close()  # not there yet
+            attempt.close()
             return
         self.sockets[path] = attempt
 
-    def _read_once(self):
-        open_sockets = {known: path for path, known in self.sockets.items() if known is not None}
-        ready = select.select(list(open_sockets), [], [], 0.02)[0] if open_sockets else self.stop.wait(0.02) or []
-        for known in ready:
-            path = open_sockets[known]
+    def _read(self):
+        connected = {known: path for path, known in list(self.sockets.items()) if known is not None}
+        for known in select.select(list(connected), [], [], RETRY_S)[0]:
+            path = connected[known]
             try:
                 data = known.recv(4096)
             except OSError:
@@ -102,14 +100,14 @@ class Heartbeat:
                 self.beats.append((now, int(words[1]), path))
 
     def largest_gap_ms(self, since, until):
-        """The longest silence that began or ended within, None without any beat."""
-        beats = [when for when, _, _ in self.beats]
+        """The longest silence that touches this time; None without two beats around it."""
+        beats = [when for when, _, _ in list(self.beats)]
         gaps = [after - before for before, after in zip(beats, beats[1:]) if after >= since and before <= until]
         return round(max(gaps) * 1000, 1) if gaps else None
 
-    def missing(self):
-        """Beats whose line never came whole."""
-        numbers = [number for _, number, _ in self.beats]
+    def missing(self, since):
+        """Beats since then whose line never came whole."""
+        numbers = [number for when, number, _ in list(self.beats) if when >= since]
         return numbers[-1] - numbers[0] + 1 - len(set(numbers)) if numbers else 0
 
     def count(self, path, since):
