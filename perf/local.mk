@@ -49,3 +49,11 @@ EXTRA_DIST += perf/README.md perf/plot \
 	perf/bench/report.py \
 	perf/bench/run.py \
 	perf/bench/serial.py
+
+# The link emulator, and the check that it does what it is told (root).
+EXTRA_PROGRAMS += perf/linkem
+perf_linkem_SOURCES = perf/linkem.c perf/shaper.c perf/shaper.h perf/tcpreset.c perf/tcpreset.h
+EXTRA_DIST += perf/netns perf/linkem_check
+check-linkem: perf/linkem
+	LINKEM=perf/linkem $(srcdir)/perf/linkem_check
+.PHONY: check-linkem

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * free_port.c - print a TCP port that is free at an address, for daemons that must know each other's port
- *before either runs. The caller picks an address of 127.0.0.0/8 that nobody else uses, so that nobody takes
- *the port meanwhile.
+ * before either runs. The caller picks an address of 127.0.0.0/8 that nobody else uses, so that nobody
+ * takes the port meanwhile.
  *
  *	free_port ADDRESS
  */

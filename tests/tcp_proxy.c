@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tcp_proxy.c - a TCP connection that a test can hurt: it stands between two daemons and does what it is
- *told.
+ * tcp_proxy.c - a TCP connection that a test can hurt: it stands between two daemons and obeys.
  *
  *	tcp_proxy LISTEN-ADDRESS[:PORT] TARGET-ADDRESS:PORT CONTROL
  *
- * Without a port any is taken; the port we listen on is the line on stdout. CONTROL is a FIFO that we make and read
- *lines from: pass            forward (as at the start) hole            forward nothing any more and say
- *nothing: connections stay open, new ones are accepted reset           end every connection with a reset; new
- *ones are forwarded refuse          reset, and every new connection too after N WORD    do WORD once N more
- *bytes have been forwarded (both directions together) Numeric addresses. At most 256 KiB are held for each
- *direction of a connection. Ends on SIGTERM.
+ * Without a port any is taken; the port we listen on is the line on stdout. CONTROL is a FIFO that we make
+ * and read lines from:
+ *
+ * - pass: forward (as at the start)
+ * - hole: forward nothing and say nothing: connections stay open, new ones are accepted
+ * - reset: end every connection with a reset; new ones are forwarded
+ * - refuse: reset, and every new connection too
+ * - after N WORD: do WORD once N more bytes have been forwarded (both directions together)
+ *
+ * Numeric addresses. At most 256 KiB are held for each direction of a connection. Ends on SIGTERM.
  */
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>

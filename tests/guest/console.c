@@ -5,9 +5,9 @@
  *	console SOCKET SECONDS LINE PATTERN
  *
  * Sends LINE to the unix socket of the console, again every 2 s while nothing answers (a guest that boots
- *throws input away), and prints the first whole line from the guest in which PATTERN stands, from there on.
- *An empty LINE sends nothing. Exit status 1 when SECONDS pass without; what the guest said instead goes to
- *stderr (the last 1 KiB).
+ * throws input away), and prints the first whole line from the guest in which PATTERN stands, from there
+ * on. An empty LINE sends nothing. Exit status 1 when SECONDS pass without; what the guest said instead
+ * goes to stderr (the last 1 KiB).
  */
 #include <errno.h>
 #include <poll.h>

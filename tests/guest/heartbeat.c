@@ -5,14 +5,19 @@
  *	heartbeat TRACE SOCKET...
  *
  * Each SOCKET is the unix socket of the guest's heartbeat port on one host; it need not exist yet, and is
- *connected again whenever it ends. The guest runs on one host at a time, so the bytes of all sockets, in the
- *order of their arrival, are one text: a line that a migration cuts in two comes together again. TRACE gets a
- *line per beat: host_ms seq socket (0 is the first). On SIGTERM or SIGINT one JSON object goes to stdout:
- *	beats, first_seq, last_seq   of what was seen
- *	max_gap_ms, max_gap_seq      the longest silence between two beats, by the host's clock, and the beat
- *that ended it missing, duplicated          sequence numbers that never came, or came again garbled lines
- *that are no beat (a console that shares the port has some) per_socket                   beats by socket At
- *most 8 sockets; lines longer than 255 bytes count as garbled. Limits of what it can see: a beat is 10 ms.
+ * connected again whenever it ends. The guest runs on one host at a time, so the bytes of all sockets, in
+ * the order of their arrival, are one text: a line that a migration cuts in two comes together again.
+ * TRACE gets a line per beat: host_ms seq socket (0 is the first).
+ *
+ * On SIGTERM or SIGINT one JSON object goes to stdout:
+ *
+ * - beats, first_seq, last_seq: of what was seen
+ * - max_gap_ms, max_gap_seq: the longest silence by the host's clock, and the beat that ended it
+ * - missing, duplicated: sequence numbers that never came, or came again
+ * - garbled: lines that are no beat (a console that shares the port has some)
+ * - per_socket: beats by socket
+ *
+ * At most 8 sockets; lines over 255 bytes count as garbled. A beat is 10 ms: shorter gaps are not seen.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -34,3 +34,7 @@ tests_unit_test_pipe_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_audit
 tests_unit_test_audit_SOURCES = tests/unit/test_audit.c
 tests_unit_test_audit_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_shaper
+tests_unit_test_shaper_SOURCES = tests/unit/test_shaper.c perf/shaper.c perf/shaper.h perf/tcpreset.c perf/tcpreset.h
+tests_unit_test_shaper_LDADD = $(CMOCKA_LIBS)
