@@ -10,12 +10,14 @@
 #include "codec_block.h"
 #include "codec_pack.h"
 #include "cursor.h"
+#include "history.h"
 
 #include <stdlib.h>
 #include <xxhash.h>
 
 struct nova_decoder {
 	struct nova_unpacker *unpacker;
+	struct nova_history *history; /* NULL: none */
 	XXH3_state_t *digest;
 	struct nova_codec_stats stats;
 	uint64_t busy_ns;
@@ -85,13 +87,123 @@ static void put_copied(struct nova_decoder *dec, uint64_t length)
 		dec->content.bad = true;
 }
 
+/* Header and room for the content of a page record; NULL: it does not fit. *page is the page it is of. */
+static uint8_t *begin_page(struct nova_decoder *dec, uint64_t *page)
+{
+	*page = dec->predict.page;
+	put_header(dec, NOVA_RECORD_PAGE);
+	return nova_put_room(&dec->out, NOVA_PAGE_BYTES);
+}
+
+static void keep(struct nova_decoder *dec, uint32_t slot, const uint8_t *content)
+{
+	if (slot != NOVA_NO_SLOT)
+		memcpy(nova_history_content(dec->history, slot), content, NOVA_PAGE_BYTES);
+}
+
 static void put_pages(struct nova_decoder *dec, uint64_t count)
 {
 	for (; count && !dec->out.bad && !dec->content.bad; count--) {
-		put_header(dec, NOVA_RECORD_PAGE);
-		put_copied(dec, NOVA_PAGE_BYTES);
+		uint64_t page;
+		uint8_t *to = begin_page(dec, &page);
+		const uint8_t *from = nova_get_bytes(&dec->content, NOVA_PAGE_BYTES);
+
+		if (!to || !from)
+			return;
+		memcpy(to, from, NOVA_PAGE_BYTES);
+		if (dec->history)
+			keep(dec,
+			    nova_history_rewrite(dec->history, page, nova_history_find(dec->history, page)),
+			    to);
 		dec->stats.raw_pages++;
 	}
+}
+
+/* The slot that holds a page which the encoder says both of us have. */
+static uint32_t known_slot(struct nova_decoder *dec, uint64_t page)
+{
+	uint32_t slot = dec->history ? nova_history_find(dec->history, page) : NOVA_NO_SLOT;
+
+	if (slot == NOVA_NO_SLOT)
+		dec->tokens.bad = true;
+	return slot;
+}
+
+static void put_same(struct nova_decoder *dec, uint64_t count)
+{
+	for (; count && !dec->out.bad; count--) {
+		uint64_t page;
+		uint8_t *to = begin_page(dec, &page);
+		uint32_t slot = known_slot(dec, page);
+
+		if (!to || slot == NOVA_NO_SLOT)
+			return;
+		memcpy(to, nova_history_content(dec->history, slot), NOVA_PAGE_BYTES);
+		nova_history_same(dec->history, slot);
+		dec->stats.same_pages++;
+	}
+}
+
+/* Put the changed ranges into the page, and into its history if that is given. */
+static void patch(struct nova_decoder *dec, uint64_t ranges, uint8_t *page, uint8_t *old)
+{
+	size_t at = 0;
+
+	for (; ranges; ranges--) {
+		uint64_t skip = nova_get_varint(&dec->tokens);
+		uint64_t length = nova_get_varint(&dec->tokens);
+		const uint8_t *from;
+
+		if (skip >= NOVA_PAGE_BYTES - at || length >= NOVA_PAGE_BYTES - at - skip) {
+			dec->tokens.bad = true;
+			return;
+		}
+		at += skip;
+		length++;
+		from = nova_get_bytes(&dec->content, length);
+		if (!from || dec->tokens.bad)
+			return;
+		memcpy(page + at, from, length);
+		if (old)
+			memcpy(old + at, from, length);
+		at += length;
+	}
+}
+
+static void put_delta(struct nova_decoder *dec, uint64_t ranges)
+{
+	uint64_t page;
+	uint8_t *to = begin_page(dec, &page);
+	uint32_t slot = known_slot(dec, page), into;
+
+	if (!to || slot == NOVA_NO_SLOT)
+		return;
+	memcpy(to, nova_history_content(dec->history, slot), NOVA_PAGE_BYTES);
+	into = nova_history_rewrite(dec->history, page, slot);
+	patch(dec, ranges, to, into == slot ? nova_history_content(dec->history, slot) : NULL);
+	if (into != slot)
+		keep(dec, into, to);
+	dec->stats.delta_pages++;
+}
+
+static void put_references(struct nova_decoder *dec, uint64_t count)
+{
+	uint32_t slot = dec->predict.slot + (uint32_t)nova_get_zigzag(&dec->tokens);
+
+	for (; count && !dec->out.bad; count--, slot++) {
+		uint64_t page;
+		uint8_t *to = begin_page(dec, &page);
+		const uint8_t *from = dec->history ? nova_history_content(dec->history, slot) : NULL;
+
+		if (!to || !from) {
+			dec->tokens.bad = true;
+			return;
+		}
+		memcpy(to, from, NOVA_PAGE_BYTES);
+		nova_history_share(dec->history, page, slot);
+		dec->stats.reference_pages++;
+	}
+	dec->predict.slot = slot;
 }
 
 static void put_fills(struct nova_decoder *dec, uint64_t count)
@@ -161,14 +273,21 @@ static void take_token(struct nova_decoder *dec)
 	case NOVA_TOKEN_FILLS:
 		put_fills(dec, take_count(dec, number));
 		break;
+	case NOVA_TOKEN_SAME:
+		put_same(dec, take_count(dec, number));
+		break;
+	case NOVA_TOKEN_DELTA:
+		put_delta(dec, take_count(dec, number));
+		break;
+	case NOVA_TOKEN_REF:
+		put_references(dec, take_count(dec, number));
+		break;
 	case NOVA_TOKEN_SEEK:
 		seek(dec, number);
 		break;
 	case NOVA_TOKEN_NOTE:
 		take_note(dec, number);
 		break;
-	default:
-		dec->tokens.bad = true;
 	}
 }
 
@@ -223,6 +342,8 @@ struct nova_decoder *nova_decoder_new(const struct nova_codec_options *options, 
 	memset(dec, 0, offsetof(struct nova_decoder, raw));
 	dec->unpacker = nova_unpacker_new(err);
 	dec->digest = XXH3_createState();
+	if (options->history_bytes && !(dec->history = nova_history_new(options->history_bytes, false, err)))
+		return nova_decoder_free(dec);
 	if (!dec->unpacker || !dec->digest) {
 		nova_error_set(err, NOVA_SYSTEM, "out of memory for the decoder");
 		return nova_decoder_free(dec);
@@ -237,6 +358,7 @@ struct nova_decoder *nova_decoder_free(struct nova_decoder *dec)
 		return NULL;
 	XXH3_freeState(dec->digest);
 	nova_unpacker_free(dec->unpacker);
+	nova_history_free(dec->history);
 	free(dec);
 	return NULL;
 }

@@ -15,6 +15,8 @@
 #include "codec_block.h"
 #include "codec_pack.h"
 #include "cursor.h"
+#include "delta.h"
+#include "history.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -35,6 +37,7 @@ struct building {
 	struct nova_writer tokens;
 	enum nova_token run; /* not yet written: `count` of these */
 	uint64_t count;
+	int64_t first_slot; /* of a run of references, against what was predicted */
 	uint8_t token_space[NOVA_TOKENS_MAX];
 };
 
@@ -46,6 +49,7 @@ struct nova_encoder {
 	enum nova_codec codec;
 	int level;
 	struct nova_packer *packer;
+	struct nova_history *history; /* NULL: none */
 	XXH3_state_t *digest;
 	struct nova_codec_stats stats;
 	uint64_t busy_ns;
@@ -71,8 +75,11 @@ static void put_token(struct nova_writer *w, enum nova_token op, uint64_t number
 
 static void end_run(struct building *b)
 {
-	if (b->count)
+	if (b->count) {
 		put_token(&b->tokens, b->run, b->count - 1);
+		if (b->run == NOVA_TOKEN_REF)
+			nova_put_zigzag(&b->tokens, b->first_slot);
+	}
 	b->count = 0;
 }
 
@@ -136,15 +143,100 @@ static void add_header(
 	nova_predict_learn(&enc->predict, record, header, length);
 }
 
-static void add_page(struct nova_encoder *enc, const uint8_t *data)
+static void add_same(struct nova_encoder *enc, uint32_t slot)
+{
+	add_run(&enc->block, NOVA_TOKEN_SAME, 1);
+	nova_history_same(enc->history, slot);
+	enc->stats.same_pages++;
+}
+
+static void keep(struct nova_encoder *enc, uint32_t slot, uint64_t hash, const uint8_t *content)
+{
+	if (slot == NOVA_NO_SLOT)
+		return;
+	memcpy(nova_history_content(enc->history, slot), content, NOVA_PAGE_BYTES);
+	nova_history_index(enc->history, slot, hash);
+}
+
+static void add_delta(struct nova_encoder *enc, uint32_t slot, const uint8_t *content,
+    const struct nova_range *ranges, int count)
+{
+	struct building *b = &enc->block;
+	uint32_t into = nova_history_rewrite(enc->history, enc->span.page, slot);
+	uint8_t *old = into == slot ? nova_history_content(enc->history, slot) : NULL;
+	unsigned at = 0;
+
+	end_run(b);
+	put_token(&b->tokens, NOVA_TOKEN_DELTA, (uint64_t)count - 1);
+	for (int i = 0; i < count; i++) {
+		nova_put_varint(&b->tokens, ranges[i].at - at);
+		nova_put_varint(&b->tokens, ranges[i].length - 1u);
+		add_content(b, content + ranges[i].at, ranges[i].length);
+		if (old)
+			memcpy(old + ranges[i].at, content + ranges[i].at, ranges[i].length);
+		at = ranges[i].at + ranges[i].length;
+	}
+	if (old)
+		nova_history_index(enc->history, slot, 0);
+	else
+		keep(enc, into, 0, content);
+	enc->stats.delta_pages++;
+}
+
+static void add_reference(struct nova_encoder *enc, uint32_t slot)
 {
 	struct building *b = &enc->block;
 
-	add_header(enc, NOVA_RECORD_PAGE, enc->span.page, data, enc->span.header_bytes);
-	add_run(b, NOVA_TOKEN_PAGES, 1);
-	add_content(b, data + enc->span.header_bytes, NOVA_PAGE_BYTES);
-	enc->stats.pages++;
+	if (b->run != NOVA_TOKEN_REF || !b->count || slot != enc->predict.slot) {
+		end_run(b);
+		b->first_slot = (int64_t)slot - (int64_t)enc->predict.slot;
+	}
+	add_run(b, NOVA_TOKEN_REF, 1);
+	enc->predict.slot = slot + 1;
+	nova_history_share(enc->history, enc->span.page, slot);
+	enc->stats.reference_pages++;
+}
+
+/* The ways a page may go, best first. */
+static void add_content_of_page(struct nova_encoder *enc, const uint8_t *content)
+{
+	struct nova_range ranges[NOVA_DELTA_RANGES_MAX];
+	uint32_t slot = NOVA_NO_SLOT, other;
+	uint64_t hash;
+
+	if (enc->history) {
+		slot = nova_history_find(enc->history, enc->span.page);
+		if (slot != NOVA_NO_SLOT) {
+			int count =
+			    nova_delta_find(nova_history_content(enc->history, slot), content, ranges);
+
+			if (count == 0) {
+				add_same(enc, slot);
+				return;
+			}
+			if (count > 0) {
+				add_delta(enc, slot, content, ranges, count);
+				return;
+			}
+		}
+		hash = nova_history_hash(content);
+		other = nova_history_find_content(enc->history, hash, content);
+		if (other != NOVA_NO_SLOT) {
+			add_reference(enc, other);
+			return;
+		}
+		keep(enc, nova_history_rewrite(enc->history, enc->span.page, slot), hash, content);
+	}
+	add_run(&enc->block, NOVA_TOKEN_PAGES, 1);
+	add_content(&enc->block, content, NOVA_PAGE_BYTES);
 	enc->stats.raw_pages++;
+}
+
+static void add_page(struct nova_encoder *enc, const uint8_t *data)
+{
+	add_header(enc, NOVA_RECORD_PAGE, enc->span.page, data, enc->span.header_bytes);
+	add_content_of_page(enc, data + enc->span.header_bytes);
+	enc->stats.pages++;
 }
 
 static void add_fill(struct nova_encoder *enc, const uint8_t *data)
@@ -365,6 +457,8 @@ struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
 	enc->digest = XXH3_createState();
 	if (scanner && (enc->scanner = scanner->new ()))
 		enc->ops = scanner;
+	if (options->history_bytes && !(enc->history = nova_history_new(options->history_bytes, true, err)))
+		return nova_encoder_free(enc);
 	if (!enc->packer || !enc->digest || (scanner && !enc->ops)) {
 		nova_error_set(err, NOVA_SYSTEM, "out of memory for the encoder");
 		return nova_encoder_free(enc);
@@ -383,6 +477,7 @@ struct nova_encoder *nova_encoder_free(struct nova_encoder *enc)
 		enc->ops->free(enc->scanner);
 	XXH3_freeState(enc->digest);
 	nova_packer_free(enc->packer);
+	nova_history_free(enc->history);
 	free(enc);
 	return NULL;
 }

@@ -36,4 +36,8 @@ libnova_la_SOURCES += \
 	engine/codec_encode.c \
 	engine/codec_pack.c \
 	engine/codec_pack.h \
+	engine/delta.c \
+	engine/delta.h \
+	engine/history.c \
+	engine/history.h \
 	engine/pipe.c
