@@ -1,1 +1,36 @@
-# drivers/
+# drivers/: one folder per driver; the list of configure.ac names those that are built in
+libnova_la_SOURCES += \
+	drivers/kvm/adopt.c \
+	drivers/kvm/argv.c \
+	drivers/kvm/check.c \
+	drivers/kvm/foreign.c \
+	drivers/kvm/guest.c \
+	drivers/kvm/incoming.c \
+	drivers/kvm/kvm.c \
+	drivers/kvm/kvm.h \
+	drivers/kvm/launch.c \
+	drivers/kvm/lifecycle.c \
+	drivers/kvm/list.c \
+	drivers/kvm/outgoing.c \
+	drivers/kvm/paths.c \
+	drivers/kvm/probe.c \
+	drivers/kvm/qemu.c \
+	drivers/kvm/resize.c \
+	drivers/kvm/snapshot.c \
+	drivers/kvm/spec.c \
+	drivers/kvm/stats.c \
+	drivers/kvm/task.c \
+	engine/drivers.h
+EXTRA_DIST += drivers/README.md
+
+# The registry: struct nova_driver_NAME of each driver.
+nodist_libnova_la_SOURCES = drivers/registry.c
+CLEANFILES += drivers/registry.c
+drivers/registry.c: Makefile
+	$(AM_V_GEN)mkdir -p drivers && { \
+		echo '/* Made from the list of drivers in configure.ac. */'; \
+		echo '#include "engine/drivers.h"'; \
+		for name in $(NOVA_DRIVERS); do echo "extern const struct nova_driver nova_driver_$$name;"; done; \
+		echo 'const struct nova_driver *const nova_drivers[] = {'; \
+		for name in $(NOVA_DRIVERS); do printf '\t&nova_driver_%s,\n' "$$name"; done; \
+		printf '\tNULL,\n};\n'; } >$@

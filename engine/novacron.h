@@ -233,8 +233,8 @@ enum nova_verb {
 	NOVA_VERB_CHECK,        /* {spec} -> {spec completed, needs:{memory_bytes,vcpus,disk_bytes}} or why not */
 	NOVA_VERB_CREATE,       /* {spec} -> {}: prepares disks and directories; not started */
 	NOVA_VERB_START,        /* {paused} -> {} */
-	NOVA_VERB_STOP,         /* {force, timeout_ms} -> {} */
-	NOVA_VERB_DELETE,       /* {keep_disks} -> {} */
+	NOVA_VERB_STOP,         /* {force, timeout: ms} -> {} */
+	NOVA_VERB_DELETE,       /* {keep_disks, created_only} -> {} */
 	NOVA_VERB_PAUSE,
 	NOVA_VERB_RESUME,
 	NOVA_VERB_SNAPSHOT,     /* {name, external} -> {} */
@@ -243,7 +243,7 @@ enum nova_verb {
 	NOVA_VERB_ADOPT,        /* {qmp or id} -> {spec, runtime}: take over a running guest */
 	NOVA_VERB_REATTACH,     /* {runtime} -> {state}: after our own restart */
 	NOVA_VERB_STATS,        /* {} -> unified metrics */
-	NOVA_VERB_RESIZE,       /* {memory_bytes, vcpus} -> {} */
+	NOVA_VERB_RESIZE,       /* {memory: bytes, vcpus} -> {spec, needs} */
 	NOVA_VERB_OUT_PREPARE,  /* {mode} -> {spec, memory_bytes}: what the destination needs */
 	NOVA_VERB_OUT_START,    /* {path, mode, postcopy, ...}: stream into the unix socket at path */
 	NOVA_VERB_OUT_QUERY,    /* {} -> struct nova_sample as JSON */

@@ -1,7 +1,7 @@
 # Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
-integration_tests =
+integration_tests = tests/integration/kvm.sh
 
 # What they run beside the product.
 check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy
@@ -10,6 +10,10 @@ tests_console_SOURCES = tests/guest/console.c
 tests_free_port_SOURCES = tests/free_port.c
 tests_tcp_proxy_SOURCES = tests/tcp_proxy.c
 tests_tcp_proxy_LDADD = $(EVENT_LIBS)
+# The KVM driver alone, without a daemon.
+check_PROGRAMS += tests/integration/test_kvm
+tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
+tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c $(integration_tests)
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.

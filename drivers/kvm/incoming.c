@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * incoming.c - the destination of a migration: IN_PREPARE.
+ *
+ * A QEMU with the source's devices waits, stopped, at a unix socket in the guest's private directory. It
+ * loads the stream and stays stopped: RESUME makes it run, DELETE takes it away. Its disks belong to the
+ * source until RESUME: nothing here deletes or writes them before.
+ */
+#include "kvm.h"
+
+static enum nova_step_result mark_incoming(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	struct nova_guest *guest = task->guest;
+
+	if (!json_object_get(task->notes, "spec"))
+		json_object_set_new(task->notes, "spec", kvm_spec_now(guest));
+	json_object_set_new(task->notes, "incoming", json_true());
+	json_object_set_new(guest->runtime, "disks_elsewhere", json_true());
+	return NOVA_STEP_DONE;
+}
+
+/* QEMU is up: from here on it is the destination of a migration, also for a restarted daemon. */
+static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	bool postcopy = json_is_true(json_object_get(task->args, "postcopy"));
+
+	json_object_set_new(task->guest->runtime, "migration",
+	    json_pack("{s:s,s:s}", "role", "destination", "status", "setup"));
+	if (nova_guest_save(task->guest, err) < 0)
+		return NOVA_STEP_FAILED;
+	kvm_guest_state(task->guest, NOVA_GUEST_INCOMING, "waits for its stream");
+	return kvm_task_qmp(
+	    task, "migrate-set-capabilities", kvm_migration_capabilities(false, postcopy), NULL, err);
+}
+
+static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "migrate-set-parameters",
+	    json_pack("{s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0), NULL, err);
+}
+
+static enum nova_step_result listen_for_stream(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	char path[PATH_MAX];
+
+	if (kvm_guest_socket(task->kvm, task->guest->name, "incoming.sock", path, sizeof(path), err) < 0)
+		return NOVA_STEP_FAILED;
+	json_object_set_new(task->result, "path", json_string(path));
+	return kvm_task_qmp(
+	    task, "migrate-incoming", json_pack("{s:o}", "uri", json_sprintf("unix:%s", path)), NULL, err);
+}
+
+KVM_VERB(in_prepare)
+{
+	static const struct nova_step rows[] = {
+		{ "mark", mark_incoming },
+		{ "launch", kvm_launch_row, kvm_launch_undo, kvm_task_stop_waiting, KVM_START_LIMIT_MS },
+		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
+		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
+		{ "listen", listen_for_stream, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+	struct nova_op *op = kvm_task_new(self, guest, args, rows, done, arg, err);
+	json_t *given = json_object_get(args, "spec");
+
+	if (op && given)
+		json_object_set(((struct kvm_task *)op)->notes, "spec", given);
+	return op;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * outgoing.c - the source of a migration: OUT_PREPARE, OUT_START, OUT_QUERY, OUT_SET, OUT_CANCEL.
+ *
+ * QEMU streams into a unix socket of ours, without a limit of its own (the link paces) and with a
+ * downtime-limit of 1 ms: the engine decides when to switch over by raising it. return-path is always on, so
+ * that "completed" means that the destination holds everything. auto-converge is on from the start, as it
+ * cannot be enabled later, but capped at 1 % until OUT_SET asks for throttling.
+ */
+#include "kvm.h"
+
+#include <string.h>
+
+#define CANCEL_LIMIT_MS 10000
+#define LEAST_THROTTLE 1 /* percent; QEMU has no 0 */
+
+/* ---- prepare -------------------------------------------------------------------------------------- */
+
+/* A disk that the destination cannot reach is refused here: its contents would stay behind. */
+static int check_disks(const json_t *spec, struct nova_error *err)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(spec, "disk"), i, disk)
+		if (!json_is_true(json_object_get(disk, "shared")) &&
+		    !json_is_true(json_object_get(disk, "readonly")))
+			return nova_error_set(err, NOVA_INVALID,
+			    "disk %s is not said to be on storage shared by both hosts (shared=on)",
+			    kvm_spec_text(disk, "path"));
+	return 0;
+}
+
+static int check_adopted(const json_t *spec, struct nova_error *err)
+{
+	json_t *unknown = json_object_get(json_object_get(spec, "adopted"), "unknown");
+
+	if (json_array_size(unknown) == 0)
+		return 0;
+	return nova_error_set(err, NOVA_INVALID,
+	    "the destination cannot make the same QEMU: \"%s\" (%zu unknown options) of the adopted one is "
+	    "not "
+	    "understood; give its specification (spec)",
+	    json_string_value(json_array_get(unknown, 0)), json_array_size(unknown));
+}
+
+static enum nova_step_result prepare_answer(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	struct nova_guest *guest = task->guest;
+	json_t *spec = json_object_get(task->args, "spec");
+
+	json_object_set_new(task->result, "spec", spec ? json_deep_copy(spec) : kvm_spec_now(guest));
+	spec = json_object_get(task->result, "spec");
+	if ((!json_object_get(task->args, "spec") && check_adopted(spec, err) < 0) ||
+	    check_disks(spec, err) < 0)
+		return NOVA_STEP_FAILED;
+	json_object_set_new(task->result, "memory_bytes", json_integer(kvm_spec_total_memory(spec)));
+	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(guest->state)));
+	json_object_set_new(task->result, "runtime",
+	    json_pack("{s:O?,s:O?}", "qemu_status", json_object_get(value, "status"), "pid",
+	        json_object_get(guest->runtime, "pid")));
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result prepare(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!kvm_guest_live(task->guest)) /* cold: nothing runs, the specification moves */
+		return prepare_answer(task, NULL, err);
+	return kvm_task_qmp(task, "query-status", NULL, prepare_answer, err);
+}
+
+KVM_VERB(out_prepare)
+{
+	static const struct nova_step rows[] = {
+		{ "describe", prepare, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- start ---------------------------------------------------------------------------------------- */
+
+json_t *kvm_migration_capabilities(bool source, bool postcopy)
+{
+	const struct {
+		const char *name;
+		bool on;
+	} wanted[] = {
+		{ "return-path", true },
+		{ "events", true },
+		{ "late-block-activate", true },
+		{ "postcopy-ram", postcopy },
+		{ "auto-converge", source },
+	};
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
+		json_array_append_new(
+		    list, json_pack("{s:s,s:b}", "capability", wanted[i].name, "state", wanted[i].on));
+	return json_pack("{s:o}", "capabilities", list);
+}
+
+static enum nova_step_result status_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	struct nova_guest *guest = task->guest;
+
+	if (guest->state != NOVA_GUEST_RUNNING && guest->state != NOVA_GUEST_PAUSED) {
+		nova_error_set(err, NOVA_STATE, "guest %s is %s: only a running or paused guest has a stream",
+		    guest->name, nova_guest_state_name(guest->state));
+		return NOVA_STEP_FAILED;
+	}
+	json_object_set_new(guest->runtime, "migration",
+	    json_pack("{s:s,s:O,s:s}", "role", "source", "was_running", json_object_get(value, "running"),
+	        "status", "setup"));
+	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static bool one_of(const char *text, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(*list, text) == 0)
+			return true;
+	return false;
+}
+
+static const char *const over[] = { "none", "completed", "failed", "cancelled", NULL };
+
+static enum nova_step_result none_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const char *status = kvm_spec_text(value, "status") ?: "none";
+
+	if (one_of(status, over))
+		return NOVA_STEP_DONE;
+	nova_error_set(err, NOVA_STATE, "guest %s has a migration going on already (%s)", task->guest->name, status);
+	return NOVA_STEP_FAILED;
+}
+
+static enum nova_step_result check_none(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-migrate", NULL, none_known, err);
+}
+
+static enum nova_step_result note_status(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (json_object_get(task->args, "direct") && !json_is_false(json_object_get(task->args, "direct"))) {
+		nova_error_set(err, NOVA_INVALID, "kvm: the direct path is not supported: use the relay");
+		return NOVA_STEP_FAILED;
+	}
+	if (!kvm_spec_text(task->args, "path")) {
+		nova_error_set(err, NOVA_INVALID, "path is missing: the unix socket to stream into");
+		return NOVA_STEP_FAILED;
+	}
+	return kvm_task_qmp(task, "query-status", NULL, status_known, err);
+}
+
+static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	bool postcopy = json_is_true(json_object_get(task->args, "postcopy"));
+
+	return kvm_task_qmp(
+	    task, "migrate-set-capabilities", kvm_migration_capabilities(true, postcopy), NULL, err);
+}
+
+static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	json_int_t downtime_ms = kvm_spec_int(task->args, "downtime_limit_ms") ?: 1;
+
+	return kvm_task_qmp(task, "migrate-set-parameters",
+	    json_pack("{s:i,s:i,s:I,s:i,s:i,s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0,
+	        "downtime-limit", downtime_ms, "cpu-throttle-initial", LEAST_THROTTLE,
+	        "cpu-throttle-increment", 99, "max-cpu-throttle", LEAST_THROTTLE,
+	        "throttle-trigger-threshold", 1),
+	    NULL, err);
+}
+
+static enum nova_step_result migrate(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	return kvm_task_qmp(task, "migrate",
+	    json_pack("{s:o}", "uri", json_sprintf("unix:%s", kvm_spec_text(task->args, "path"))), NULL, err);
+}
+
+/* QEMU did not take it: there is no migration. */
+static enum nova_step_result forget_migration(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	json_object_del(task->guest->runtime, "migration");
+	return nova_guest_save(task->guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+KVM_VERB(out_start)
+{
+	static const struct nova_step rows[] = {
+		{ "check", check_none, NULL, kvm_task_stop_waiting },
+		{ "status", note_status, forget_migration, kvm_task_stop_waiting },
+		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
+		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
+		{ "migrate", migrate, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- query ---------------------------------------------------------------------------------------- */
+
+json_t *kvm_migration_sample(const json_t *info)
+{
+	/* our member, QEMU's member of "ram" */
+	static const char *const of_ram[][2] = {
+		{ "iteration", "dirty-sync-count" },
+		{ "remaining_bytes", "remaining" },
+		{ "total_bytes", "total" },
+		{ "transferred_bytes", "transferred" },
+		{ "page_bytes", "page-size" },
+		{ "normal_pages", "normal" },
+		{ "zero_pages", "duplicate" },
+		{ "postcopy_requests", "postcopy-requests" },
+	};
+	static const char *const of_info[][2] = {
+		{ "throttle_percent", "cpu-throttle-percentage" },
+		{ "downtime_ms", "downtime" },
+		{ "expected_downtime_ms", "expected-downtime" },
+		{ "total_ms", "total-time" },
+		{ "setup_ms", "setup-time" },
+	};
+	const json_t *ram = json_object_get(info, "ram");
+	json_t *sample = json_pack("{s:s}", "status", kvm_spec_text(info, "status") ?: "none");
+	const char *error = kvm_spec_text(info, "error-desc");
+
+	for (size_t i = 0; i < sizeof(of_ram) / sizeof(*of_ram); i++)
+		json_object_set_new(sample, of_ram[i][0], json_integer(kvm_spec_int(ram, of_ram[i][1])));
+	for (size_t i = 0; i < sizeof(of_info) / sizeof(*of_info); i++)
+		json_object_set_new(sample, of_info[i][0], json_integer(kvm_spec_int(info, of_info[i][1])));
+	json_object_set_new(sample, "dirty_bytes_per_s",
+	    json_integer(kvm_spec_int(ram, "dirty-pages-rate") * kvm_spec_int(ram, "page-size")));
+	if (error)
+		json_object_set_new(sample, "error", json_string(error));
+	return sample;
+}
+
+static enum nova_step_result sampled(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_decref(task->result);
+	task->result = kvm_migration_sample(value);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_migration(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-migrate", NULL, sampled, err);
+}
+
+KVM_VERB(out_query)
+{
+	static const struct nova_step rows[] = {
+		{ "ask", ask_migration, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- set ------------------------------------------------------------------------------------------ */
+
+static int wanted_parameters(const json_t *args, json_t *into, struct nova_error *err)
+{
+	json_t *throttle = json_object_get(args, "throttle_percent");
+	json_t *downtime = json_object_get(args, "downtime_limit_ms");
+	json_t *bandwidth = json_object_get(args, "bandwidth_bytes_per_s");
+	json_int_t percent = json_integer_value(throttle);
+
+	if (throttle && (!json_is_integer(throttle) || percent < 0 || percent > 99))
+		return nova_error_set(err, NOVA_INVALID, "throttle_percent is a number from 0 to 99");
+	if (downtime && (json_integer_value(downtime) < 1 || json_integer_value(downtime) > 2000000))
+		return nova_error_set(err, NOVA_INVALID, "downtime_limit_ms is a number from 1 to 2000000");
+	if (bandwidth && (!json_is_integer(bandwidth) || json_integer_value(bandwidth) < 0))
+		return nova_error_set(err, NOVA_INVALID, "bandwidth_bytes_per_s is a number, 0: no limit");
+	if (percent < LEAST_THROTTLE)
+		percent = LEAST_THROTTLE;
+	if (throttle) {
+		/* QEMU goes to "initial" at its first trigger and then up by "increment", to "max" at most.
+		 */
+		json_object_set_new(into, "cpu-throttle-initial", json_integer(percent));
+		json_object_set_new(into, "max-cpu-throttle", json_integer(percent));
+	}
+	if (downtime)
+		json_object_set(into, "downtime-limit", downtime);
+	if (bandwidth)
+		json_object_set(into, "max-bandwidth", bandwidth);
+	return 0;
+}
+
+static enum nova_step_result change_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	NOVA_AUTOJSON json_t *parameters = json_object();
+
+	if (wanted_parameters(task->args, parameters, err) < 0)
+		return NOVA_STEP_FAILED;
+	if (json_object_size(parameters) == 0)
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "migrate-set-parameters", nova_take(&parameters), NULL, err);
+}
+
+static enum nova_step_result go_postcopy(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!json_is_true(json_object_get(task->args, "postcopy")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "migrate-start-postcopy", NULL, NULL, err);
+}
+
+KVM_VERB(out_set)
+{
+	static const struct nova_step rows[] = {
+		{ "parameters", change_parameters, NULL, kvm_task_stop_waiting },
+		{ "postcopy", go_postcopy, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- cancel --------------------------------------------------------------------------------------- */
+
+static const char *const beyond[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
+
+static enum nova_step_result match_over(
+    struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
+{
+	if (strcmp(event, "MIGRATION") != 0)
+		return NOVA_STEP_WAIT;
+	return one_of(kvm_spec_text(data, "status") ?: "", over) ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
+}
+
+static enum nova_step_result cancel_accepted(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	return NOVA_STEP_WAIT; /* for the event */
+}
+
+static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const char *status = kvm_spec_text(value, "status") ?: "none";
+
+	if (one_of(status, over))
+		return NOVA_STEP_DONE;
+	if (one_of(status, beyond)) {
+		nova_error_set(err, NOVA_STATE,
+		    "guest %s runs at the destination already (%s): too late to cancel", task->guest->name,
+		    status);
+		return NOVA_STEP_FAILED;
+	}
+	if (kvm_task_listen(task, match_over, 0, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	return kvm_task_qmp(task, "migrate_cancel", NULL, cancel_accepted, err);
+}
+
+static enum nova_step_result cancel(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!kvm_guest_live(task->guest)) {
+		nova_error_set(err, NOVA_STATE, "guest %s does not run any more", task->guest->name);
+		return NOVA_STEP_FAILED;
+	}
+	return kvm_task_qmp(task, "query-migrate", NULL, cancel_if_active, err);
+}
+
+static enum nova_step_result run_again(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *migration = json_object_get(task->guest->runtime, "migration");
+	bool runs = json_is_true(json_object_get(value, "running"));
+
+	if (runs || !json_is_true(json_object_get(migration, "was_running")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "cont", NULL, NULL, err);
+}
+
+static enum nova_step_result go_back(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-status", NULL, run_again, err);
+}
+
+static enum nova_step_result state_again(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	struct nova_guest *guest = task->guest;
+	bool runs = json_is_true(json_object_get(value, "running"));
+
+	json_object_del(guest->runtime, "migration");
+	json_object_del(guest->runtime, "disks_elsewhere");
+	kvm_guest_state(guest, runs ? NOVA_GUEST_RUNNING : NOVA_GUEST_PAUSED, "migration cancelled");
+	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result tell_back(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-status", NULL, state_again, err);
+}
+
+KVM_VERB(out_cancel)
+{
+	static const struct nova_step rows[] = {
+		{ "cancel", cancel, NULL, kvm_task_stop_waiting, CANCEL_LIMIT_MS },
+		{ "go back", go_back, NULL, kvm_task_stop_waiting },
+		{ "tell", tell_back, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * qemu.c - one QEMU: its process, its QMP connection and its log.
+ *
+ * QEMU is started in a session of its own and outlives us; we know it by pid and start time and watch it
+ * through a pidfd. Its QMP socket appears some 100 ms after exec and has no way to tell us: we try every
+ * 10 ms, for 30 s at most, while the process lives. Everything said to a monitor passes kvm_qmp(), which
+ * knows the only commands this driver uses.
+ */
+#include "kvm.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define RETRY_MS 10
+#define LOG_TAIL_BYTES 2048
+
+/* ---- the monitor ---------------------------------------------------------------------------------- */
+
+/* What this driver ever says to a QEMU. Nothing here runs programs on the host or opens a URI of a caller. */
+static const char *const allowed[] = {
+	"balloon",
+	"blockdev-snapshot-sync",
+	"cont",
+	"device_add",
+	"device_del",
+	"job-dismiss",
+	"migrate",
+	"migrate-incoming",
+	"migrate-set-capabilities",
+	"migrate-set-parameters",
+	"migrate-start-postcopy",
+	"migrate_cancel",
+	"object-add",
+	"object-del",
+	"qom-get",
+	"query-balloon",
+	"query-block",
+	"query-blockstats",
+	"query-cpu-definitions",
+	"query-cpus-fast",
+	"query-hotpluggable-cpus",
+	"query-jobs",
+	"query-kvm",
+	"query-machines",
+	"query-memory-devices",
+	"query-memory-size-summary",
+	"query-migrate",
+	"query-migrate-capabilities",
+	"query-migrate-parameters",
+	"query-name",
+	"query-status",
+	"query-uuid",
+	"query-version",
+	"quit",
+	"snapshot-load",
+	"snapshot-save",
+	"stop",
+	"system_powerdown",
+	"transaction",
+};
+
+bool kvm_qmp_allowed(const char *command)
+{
+	for (size_t i = 0; i < sizeof(allowed) / sizeof(*allowed); i++)
+		if (strcmp(allowed[i], command) == 0)
+			return true;
+	return false;
+}
+
+struct nova_op *kvm_qmp(struct kvm_qemu *qemu, const char *command, json_t *args, nova_done_fn done,
+    void *arg, struct nova_error *err)
+{
+	assert(kvm_qmp_allowed(command));
+	if (!qemu->qmp) {
+		json_decref(args);
+		nova_error_set(err, NOVA_LINK, "no connection to QEMU's monitor %s", qemu->path);
+		return NULL;
+	}
+	return qmp_execute(qemu->qmp, command, args, NULL, done, arg, err);
+}
+
+int64_t kvm_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void monitor_ready(void *arg, json_t *greeting)
+{
+	struct kvm_qemu *qemu = arg;
+
+	qemu->events->ready(qemu->arg);
+}
+
+static void monitor_event(void *arg, const char *name, json_t *data)
+{
+	struct kvm_qemu *qemu = arg;
+
+	qemu->events->event(qemu->arg, name, data);
+}
+
+static void retry_later(struct kvm_qemu *qemu)
+{
+	struct timeval delay = { .tv_usec = RETRY_MS * 1000 };
+
+	event_add(qemu->retry, &delay);
+}
+
+static void monitor_closed(void *arg, const struct nova_error *err)
+{
+	struct kvm_qemu *qemu = arg;
+	struct nova_error why = *err; /* freeing the client may take *err with it */
+
+	qemu->qmp = qmp_client_free(qemu->qmp);
+	if (qemu->gone) {
+		qemu->events->exited(qemu->arg, &qemu->how);
+		return;
+	}
+	/* An adopted QEMU whose monitor belongs to somebody else will not change its mind. */
+	if (why.category == NOVA_LINK && kvm_now_ms() < qemu->connect_until_ms) {
+		retry_later(qemu);
+		return;
+	}
+	qemu->events->lost(qemu->arg, &why);
+}
+
+static int monitor_open(struct kvm_qemu *qemu, struct nova_error *err)
+{
+	static const struct qmp_events events = {
+		.ready = monitor_ready,
+		.event = monitor_event,
+		.closed = monitor_closed,
+	};
+	struct qmp_limits limits = { .greeting_ms = KVM_START_LIMIT_MS };
+
+	/* One that is still starting may be slow to greet; one that ran before is not. */
+	if (qemu->connect_until_ms == 0)
+		limits.greeting_ms = 0;
+	qemu->qmp = qmp_client_new(qemu->kvm->env.base, qemu->path, &limits, &events, qemu, err);
+	return qemu->qmp ? 0 : -1;
+}
+
+static void monitor_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct kvm_qemu *qemu = arg;
+	struct nova_error err;
+
+	if (monitor_open(qemu, &err) < 0)
+		qemu->events->lost(qemu->arg, &err);
+}
+
+int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, struct nova_error *err)
+{
+	if (strlen(path) >= sizeof(qemu->path))
+		return nova_error_set(err, NOVA_INVALID,
+		    "socket path %s has %zu bytes, at most %zu are possible", path, strlen(path),
+		    sizeof(qemu->path) - 1);
+	memmove(qemu->path, path, strlen(path) + 1);
+	if (!qemu->retry)
+		qemu->retry = event_new(qemu->kvm->env.base, -1, 0, monitor_retry, qemu);
+	if (!qemu->retry)
+		return nova_error_sys(err, ENOMEM, "no memory for a timer");
+	qemu->connect_until_ms = limit_ms ? kvm_now_ms() + limit_ms : 0;
+	return monitor_open(qemu, err);
+}
+
+/* ---- the process ---------------------------------------------------------------------------------- */
+
+struct kvm_dying {
+	struct kvm *kvm;
+	struct nova_process *watch;
+	struct kvm_dying *next;
+};
+
+static void dying_gone(void *arg, const struct nova_exit *how)
+{
+	struct kvm_dying *dying = arg, **at = &dying->kvm->dying;
+
+	while (*at != dying)
+		at = &(*at)->next;
+	*at = dying->next;
+	nova_process_unwatch(dying->watch);
+	free(dying);
+}
+
+/* A killed child must be watched to its end or it stays a zombie. */
+static void see_it_die(struct kvm_qemu *qemu)
+{
+	struct kvm_dying *dying = calloc(1, sizeof(*dying));
+
+	if (!dying)
+		return;
+	dying->kvm = qemu->kvm;
+	dying->watch =
+	    nova_process_watch(qemu->kvm->env.base, qemu->pid, qemu->start_time, dying_gone, dying, NULL);
+	if (!dying->watch) {
+		free(dying);
+		return;
+	}
+	dying->next = qemu->kvm->dying;
+	qemu->kvm->dying = dying;
+}
+
+void kvm_qemu_forget_dying(struct kvm *kvm)
+{
+	while (kvm->dying) {
+		struct kvm_dying *dying = kvm->dying;
+
+		kvm->dying = dying->next;
+		nova_process_unwatch(dying->watch);
+		free(dying);
+	}
+}
+
+void kvm_qemu_init(struct kvm_qemu *qemu, struct kvm *kvm, const struct kvm_qemu_events *events, void *arg)
+{
+	memset(qemu, 0, sizeof(*qemu));
+	qemu->kvm = kvm;
+	qemu->events = events;
+	qemu->arg = arg;
+}
+
+void kvm_qemu_release(struct kvm_qemu *qemu)
+{
+	if (qemu->retry)
+		event_free(nova_take(&qemu->retry));
+	qemu->qmp = qmp_client_free(qemu->qmp);
+	if (qemu->watch) {
+		qemu->watch = nova_process_unwatch(qemu->watch);
+		if (qemu->killed)
+			see_it_die(qemu);
+	}
+	qemu->pid = 0;
+	qemu->start_time = 0;
+	qemu->killed = false;
+	qemu->gone = false;
+}
+
+/* Told when its monitor is read to the end as well, so that nobody waits for an answer any more. */
+static void process_gone(void *arg, const struct nova_exit *how)
+{
+	struct kvm_qemu *qemu = arg;
+
+	qemu->how = *how;
+	qemu->gone = true;
+	qemu->watch = nova_process_unwatch(qemu->watch);
+	if (qemu->retry)
+		event_del(qemu->retry);
+	if (!qemu->qmp)
+		qemu->events->exited(qemu->arg, &qemu->how);
+}
+
+int kvm_qemu_watch(struct kvm_qemu *qemu, pid_t pid, uint64_t start_time, struct nova_error *err)
+{
+	qemu->watch = nova_process_watch(qemu->kvm->env.base, pid, start_time, process_gone, qemu, err);
+	if (!qemu->watch)
+		return -1;
+	qemu->pid = pid;
+	qemu->start_time = start_time;
+	return 0;
+}
+
+int kvm_user_ids(const char *name, uid_t *uid, gid_t *gid, struct nova_error *err)
+{
+	struct passwd *user = getpwnam(name);
+
+	if (!user)
+		return nova_error_set(
+		    err, NOVA_INVALID, "no user %s on this host (configuration qemu-user)", name);
+	*uid = user->pw_uid;
+	*gid = user->pw_gid;
+	return 0;
+}
+
+/* Whom the configuration wants QEMU to be. */
+static int become(const struct kvm *kvm, struct nova_child_options *options, struct nova_error *err)
+{
+	const char *name = kvm_config_text(kvm, "qemu-user");
+
+	if (!name || !*name)
+		return 0;
+	options->become = true;
+	return kvm_user_ids(name, &options->uid, &options->gid, err);
+}
+
+int kvm_qemu_spawn(struct kvm_qemu *qemu, char *const argv[], const char *log_path, struct nova_error *err)
+{
+	struct nova_child_options options = { .no_new_privs = true };
+	uint64_t start_time;
+	pid_t pid;
+
+	if (become(qemu->kvm, &options, err) < 0)
+		return -1;
+	if (nova_child_spawn((const char *const *)argv, &options, log_path, &pid, &start_time, err) < 0)
+		return -1;
+	if (kvm_qemu_watch(qemu, pid, start_time, err) < 0) {
+		kill(pid, SIGKILL); /* our own child, not yet waited for: the pid cannot be another's */
+		return -1;
+	}
+	return 0;
+}
+
+void kvm_qemu_kill(struct kvm_qemu *qemu)
+{
+	if (!qemu->watch)
+		return;
+	qemu->killed = true;
+	nova_process_signal(qemu->watch, SIGKILL, NULL);
+}
+
+/* ---- the log -------------------------------------------------------------------------------------- */
+
+void kvm_log_tail(const char *path, char *text, size_t size)
+{
+	char bytes[LOG_TAIL_BYTES + 1];
+	NOVA_AUTOCLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	ssize_t got = 0;
+	size_t used = 0, start;
+
+	*text = 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	got = pread(fd, bytes, LOG_TAIL_BYTES, st.st_size > LOG_TAIL_BYTES ? st.st_size - LOG_TAIL_BYTES : 0);
+	while (got > 0 && (bytes[got - 1] == '\n' || bytes[got - 1] == ' '))
+		got--;
+	if (got <= 0)
+		return;
+	start = (size_t)got > size / 2 ? (size_t)got - size / 2 : 0;
+	for (size_t i = start; i < (size_t)got && used + 3 < size; i++) {
+		if (bytes[i] == '\n') {
+			text[used++] = ';';
+			text[used++] = ' ';
+		} else if ((unsigned char)bytes[i] >= ' ' && (unsigned char)bytes[i] < 127) {
+			text[used++] = bytes[i];
+		}
+	}
+	text[used] = 0;
+}
