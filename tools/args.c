@@ -83,7 +83,7 @@ static int store(
 		return group->set(group->arg, param->name, text, err);
 	value = nova_param_parse(param, text, err);
 	if (!value)
-		return nova_error_prefix(err, param->positional ? "%s" : "--%s", param->name);
+		return -1;
 	if (param->type != NOVA_T_LIST) {
 		json_object_set_new(group->values, param->name, value);
 		return 0;

@@ -51,11 +51,6 @@ bool cli_wants(const struct cli *cli, const char *option)
 	return json_is_true(json_object_get(cli->options, option));
 }
 
-bool cli_follows(const struct nova_command *command)
-{
-	return command->job || !strcmp(command->name, "watch");
-}
-
 static int unknown_command(const struct cli_tables *tables, const char *name, struct nova_error *err)
 {
 	struct suggestion best = { 0 };
@@ -122,7 +117,7 @@ static int merge_spec(struct cli *cli, json_t *spec, struct nova_error *err)
 {
 	json_t *base = json_object_get(cli->args, "spec");
 
-	if (!cli->driver_params)
+	if (!json_object_size(spec))
 		return 0;
 	if (base && !json_is_object(base))
 		return nova_error_set(err, NOVA_INVALID, "--spec must be a JSON object");

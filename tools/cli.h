@@ -41,8 +41,6 @@ void cli_release(struct cli *cli);
 
 const struct nova_command *cli_find(const struct cli_tables *tables, const char *name);
 bool cli_wants(const struct cli *cli, const char *option);
-/* Does the command stay until a job ends? */
-bool cli_follows(const struct nova_command *command);
 
 /* --help, of one command or (NULL) of the program. */
 void cli_help(FILE *out, const struct cli *cli);

@@ -82,7 +82,7 @@ static void close_line(struct follow *follow)
 	follow->line_open = false;
 }
 
-static void put_json(const char *event, json_t *data)
+void follow_put_json(const char *event, json_t *data)
 {
 	json_t *line = json_pack("{ss sO}", "event", event, "data", data);
 
@@ -100,7 +100,7 @@ static void on_event(void *arg, const char *event, json_t *data)
 	if (follow->over || !job || strcmp(job, follow->job))
 		return;
 	if (follow->json)
-		put_json(event, data);
+		follow_put_json(event, data);
 	if (!strcmp(event, "JOB_ENDED")) {
 		follow->ended = json_incref(data);
 		follow->over = true;
@@ -122,7 +122,7 @@ static int ask(struct follow *follow, struct nova_error *err)
 		follow->over = true;
 		follow->ended = json_incref(job);
 		if (follow->json)
-			put_json("JOB_ENDED", job);
+			follow_put_json("JOB_ENDED", job);
 	}
 	progress = json_object_get(job, "progress");
 	if (!follow->over && !follow->json && json_object_size(progress))
@@ -154,7 +154,7 @@ static int left_early(struct follow *follow, const struct nova_error *err)
 static int outcome_status(const json_t *ended)
 {
 	const char *outcome = json_string_value(json_object_get(ended, "outcome"));
-	const json_t *error = json_object_get(ended, "error");
+	const json_t *error = view_error(ended);
 	enum nova_category category = NOVA_OK;
 
 	if (json_is_object(error))

@@ -11,4 +11,7 @@
  * stdout. Returns the exit status; ^C and a lost daemon leave the job alone. */
 int follow_job(struct session *session, const char *job, bool json);
 
+/* One such line of JSON. */
+void follow_put_json(const char *event, json_t *data);
+
 #endif

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static struct text scaled(double value, double step, const char *const *units)
 {
@@ -87,6 +88,24 @@ static struct text format_bytes_per_s(double value)
 	return out;
 }
 
+/* A span of more than 30 years is none: it counts from 1970. */
+static struct text format_ms(double ms)
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct text out;
+	struct tm local;
+
+	if (ms < 1e12 || !localtime_r(&seconds, &local))
+		return format_duration(ms);
+	strftime(out.s, sizeof(out.s), "%Y-%m-%d %H:%M:%S", &local);
+	return out;
+}
+
+static struct text format_us(double us)
+{
+	return format_duration(us / 1000);
+}
+
 /* The longest ends come first. */
 static const struct {
 	const char *end;
@@ -96,7 +115,8 @@ static const struct {
 	{ "_percent", format_percent },
 	{ "_bytes", format_bytes },
 	{ "_bps", format_rate },
-	{ "_ms", format_duration },
+	{ "_ms", format_ms },
+	{ "_us", format_us },
 };
 
 static size_t unit_of(const char *name, size_t *end_length)

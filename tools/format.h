@@ -20,8 +20,9 @@ struct text format_rate(double bits);    /* 200 Mbit/s: powers of 1000 */
 struct text format_duration(double ms);  /* 85 ms, 12.3 s, 3 min 5 s, 2 h 10 min */
 struct text format_number(double value); /* 3, 2.35 */
 
-/* How the value of a JSON member is best written; its name carries the unit (_ms, _bytes, _bps,
- * _bytes_per_s, _percent). Objects and lists become "a, b". The caller frees the text. */
+/* How the value of a JSON member is best written; its name carries the unit (_ms, _us, _bytes, _bps,
+ * _bytes_per_s, _percent); milliseconds since 1970 become a local time. Objects and lists become "a, b". The
+ * caller frees the text. */
 char *format_member(const char *name, const json_t *value);
 
 /* The same text without control characters, so that no name from elsewhere can drive the terminal.

@@ -93,7 +93,10 @@ static void put_facts(FILE *out, const struct nova_param *param)
 		fprintf(out, "%srequired", before);
 		before = "; ";
 	}
-	if (param->fallback && *param->fallback && strcmp(param->fallback, "false")) {
+	if (param->type == NOVA_T_BOOL && param->fallback && !strcmp(param->fallback, "yes")) {
+		fprintf(out, "%sdefault yes; --no-%s turns it off", before, param->name);
+		before = "; ";
+	} else if (param->type != NOVA_T_BOOL && param->fallback && *param->fallback) {
 		fprintf(out, "%sdefault %s", before, param->fallback);
 		before = "; ";
 	}

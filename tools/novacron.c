@@ -21,14 +21,31 @@ enum {
 	COMPLETE_LIMIT_MS = 1000
 };
 
+static const struct nova_param watch_params[] = {
+	{ .name = "job",
+	    .type = NOVA_T_STRING,
+	    .required = true,
+	    .positional = true,
+	    .metavar = "JOB",
+	    .help = "id of the job" },
+	{ 0 },
+};
+
+static const struct nova_command watch_command = {
+	.name = "watch",
+	.help = "follow a job until it ends, or tell how it ended",
+	.params = watch_params,
+};
+
 static struct cli_tables tables(void)
 {
-	static struct nova_command local[2];
+	static struct nova_command local[3];
 	struct cli_tables all = {
 		.local = local, .driver_params = nova_driver_params, .driver_name = nova_driver_name
 	};
 
-	local[0] = relay_command;
+	local[0] = watch_command;
+	local[1] = relay_command;
 	all.commands = nova_commands(&all.count);
 	return all;
 }
@@ -77,7 +94,9 @@ static int started_job(struct session *session, const struct cli *cli, json_t *a
 		return exit_of(NOVA_SYSTEM);
 	}
 	if (!cli_wants(cli, "detach")) {
-		if (!cli_wants(cli, "json"))
+		if (cli_wants(cli, "json"))
+			follow_put_json("JOB_STARTED", answer);
+		else
 			fprintf(stderr, "job %s\n", job);
 		return follow_job(session, job, cli_wants(cli, "json"));
 	}
@@ -92,9 +111,11 @@ static int show_answer(struct session *session, const struct cli *cli, json_t *a
 	if (cli->command->job)
 		return started_job(session, cli, answer);
 	if (cli_wants(cli, "json"))
-		return print_json(answer);
-	view_answer(stdout, cli->command->name, answer);
-	return 0;
+		print_json(answer);
+	else
+		view_answer(stdout, cli->command->name, answer);
+	/* a check that found something is no failed command, but scripts must notice */
+	return json_is_false(json_object_get(answer, "ok")) ? exit_of(NOVA_SYSTEM) : 0;
 }
 
 static int ask_daemon(struct session *session, const struct cli *cli, struct nova_error *err)
@@ -104,7 +125,7 @@ static int ask_daemon(struct session *session, const struct cli *cli, struct nov
 
 	if (session_open(session, socket_path(cli->options), err) < 0)
 		return -1;
-	if (!strcmp(cli->command->name, "watch"))
+	if (cli->command->name == watch_command.name)
 		return follow_job(
 		    session, json_string_value(json_object_get(cli->args, "job")), cli_wants(cli, "json"));
 	if (session_call(session, cli->command->name, cli->args, 0, &answer, err) < 0)
@@ -123,8 +144,12 @@ static int run_command(const struct cli *cli)
 	if (cli->command->name == relay_command.name)
 		return relay_run(cli->args, cli_wants(cli, "json"));
 	status = ask_daemon(&session, cli, &err);
-	if (status < 0)
-		status = session.interrupted ? EXIT_INTERRUPTED : fail(&err, cli_wants(cli, "json"));
+	if (status < 0 && session.interrupted) {
+		fputs("novacron: interrupted; what was asked for may go on: novacron jobs\n", stderr);
+		status = EXIT_INTERRUPTED;
+	} else if (status < 0) {
+		status = fail(&err, cli_wants(cli, "json"));
+	}
 	session_close(&session);
 	return status;
 }
@@ -140,6 +165,8 @@ static void complete_names(void *arg, FILE *out, const char *metavar)
 	const char *name;
 	size_t i, s = 0;
 
+	for (i = 0; !strcmp(metavar, "DRIVER") && (name = nova_driver_name(i)); i++)
+		fprintf(out, "%s\n", name);
 	while (s < sizeof(sources) / sizeof(sources[0]) && strcmp(sources[s].metavar, metavar))
 		s++;
 	if (s == sizeof(sources) / sizeof(sources[0]))

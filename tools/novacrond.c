@@ -16,7 +16,6 @@
 #include <event2/event.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -38,7 +37,6 @@ static const struct nova_param own_params[] = {
 	    .metavar = "FD",
 	    .help = "when ready, write {\"port\":N,\"control\":PATH} and a line end to this descriptor and "
 	            "close it" },
-	{ .name = "verbose", .type = NOVA_T_BOOL, .help = "log what is of interest for finding faults, too" },
 	{ .name = "help", .type = NOVA_T_BOOL, .help = "print this text and end" },
 	{ .name = "version", .type = NOVA_T_BOOL, .help = "print the version and end" },
 	{ 0 },
@@ -106,11 +104,26 @@ static void print_value(const struct nova_param *param, const json_t *value)
 		fputs(json_string_value(value), stdout);
 	else if (json_is_integer(value))
 		help_number(stdout, param->type, json_integer_value(value));
-	else if (json_is_boolean(value))
-		fputs(json_is_true(value) ? "true" : "false", stdout);
 	else
-		json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+		fputs(json_is_true(value) ? "yes" : "no", stdout);
 	putchar('\n');
+}
+
+/* A section takes the lines below it, so these come last. */
+static void print_peers(const json_t *peers)
+{
+	const char *name;
+	json_t *peer, *address;
+	size_t i;
+
+	json_object_foreach((json_t *)peers, name, peer)
+	{
+		printf("\n[peer %s]\n", name);
+		json_array_foreach(json_object_get(peer, "address"), i, address)
+		    printf("address = %s\n", json_string_value(address));
+		printf(
+		    "certificate-name = %s\n", json_string_value(json_object_get(peer, "certificate-name")));
+	}
 }
 
 /* In the form of a configuration file, so that it can be one. */
@@ -122,6 +135,8 @@ static int print_config(const struct nova_config *config)
 
 	for (size_t i = 0; i < count; i++) {
 		const json_t *value = nova_config_get(config, params[i].name);
+		if (!strcmp(params[i].name, "peer"))
+			continue;
 		if (!value)
 			printf("# %s is not set\n", params[i].name);
 		else if (json_is_array(value))
@@ -129,7 +144,19 @@ static int print_config(const struct nova_config *config)
 		else
 			print_value(&params[i], value);
 	}
+	print_peers(nova_config_get(config, "peers"));
 	return fflush(stdout) ? 1 : 0;
+}
+
+static enum nova_log_level log_level(const struct nova_config *config)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	const char *name = json_string_value(nova_config_get(config, "log-level"));
+
+	for (size_t i = 0; name && i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(names[i], name))
+			return (enum nova_log_level)i;
+	return NOVA_LOG_INFO;
 }
 
 static int man_section(FILE *out, const char *name)
@@ -202,15 +229,25 @@ static int open_loop(struct daemon *daemon, struct nova_error *err)
 	return 0;
 }
 
+/* The first address as it was configured, with the port that was really bound. */
+static void describe_listening(const struct nova_config *config, int port, char *text, size_t size)
+{
+	const char *address = json_string_value(json_array_get(nova_config_get(config, "listen"), 0));
+	const char *colon = address ? strrchr(address, ':') : NULL;
+
+	snprintf(text, size, "listening on %.*s:%d", colon ? (int)(colon - address) : 0,
+	    address ? address : "", port);
+}
+
 static int announce(struct daemon *daemon, struct nova_error *err)
 {
 	int port = nova_host_port(daemon->host);
 	const char *control = nova_host_control_path(daemon->host);
 	json_t *ready_fd = json_object_get(daemon->options, "ready-fd");
-	char line[512], listening[64] = "not listening for peers";
+	char line[512], listening[256] = "not listening for peers";
 
 	if (port)
-		snprintf(listening, sizeof(listening), "listening on port %d", port);
+		describe_listening(daemon->config, port, listening, sizeof(listening));
 	snprintf(line, sizeof(line), "novacrond: ready, control socket %s, %s", control ? control : "none",
 	    listening);
 	notify_log(&daemon->level, NOVA_LOG_INFO, line);
@@ -258,8 +295,7 @@ static int run(struct daemon *daemon, int argc, char **argv, struct nova_error *
 		return help_man_page(stdin, stdout, PACKAGE_VERSION, man_section) < 0;
 	if (configure(daemon, argv + 1, argc - 1, err) < 0)
 		return -1;
-	if (wants(daemon, "verbose"))
-		daemon->level = NOVA_LOG_DEBUG;
+	daemon->level = log_level(daemon->config);
 	return wants(daemon, "check") ? print_config(daemon->config) : serve(daemon, err);
 }
 

@@ -81,6 +81,7 @@ static void on_answer(void *arg, json_t *result, const struct nova_error *err)
 
 	call->over = call->answered = true;
 	call->failed = err ? -1 : 0;
+	call->session->heard = call->session->heard || !err || err->category != NOVA_LINK;
 	if (err)
 		call->error = *err;
 	call->result = json_incref(result);
@@ -117,6 +118,16 @@ int session_wait(struct session *session, const bool *over, struct nova_error *e
 	return nova_error_copy(err, &session->why);
 }
 
+/* The first thing that goes wrong for everybody: no daemon, or another socket. */
+static void explain_absence(struct nova_error *err)
+{
+	size_t used = err ? strlen(err->text) : 0;
+
+	if (err && err->category == NOVA_LINK)
+		snprintf(err->text + used, sizeof(err->text) - used,
+		    "; is novacrond running? --socket names another socket");
+}
+
 int session_call(struct session *session, const char *command, json_t *args, int limit_ms, json_t **result,
     struct nova_error *err)
 {
@@ -137,6 +148,8 @@ int session_call(struct session *session, const char *command, json_t *args, int
 	failed = session_wait(session, &call.over, err);
 	if (failed == 0 && call.failed < 0)
 		failed = nova_error_copy(err, &call.error);
+	if (failed < 0 && !session->heard && !session->interrupted)
+		explain_absence(err);
 	if (!call.answered)
 		nova_op_drop(op);
 	if (note)

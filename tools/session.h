@@ -18,6 +18,7 @@ struct session {
 	void *on_event_arg;
 	bool interrupted; /* ^C */
 	bool quiet;       /* no note on stderr when the daemon is slow */
+	bool heard;       /* the daemon answered at least once */
 	bool gone;        /* the connection is over, why says how */
 	struct nova_error why;
 };

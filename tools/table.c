@@ -27,6 +27,14 @@ struct table {
 	size_t count;
 };
 
+/* The last part of "a.b", which carries the unit. */
+static const char *own_name(const struct column *column)
+{
+	const char *dot = strrchr(column->name, '.');
+
+	return dot ? dot + 1 : column->name;
+}
+
 static bool has_column(const struct table *table, const char *name)
 {
 	for (size_t i = 0; i < table->count; i++)
@@ -44,7 +52,7 @@ static void add_column(struct table *table, const char *name, size_t length)
 	column = &table->columns[table->count++];
 	*column = (struct column) { .number = true };
 	memcpy(column->name, name, length);
-	column->width = strlen(format_label(column->name).s);
+	column->width = strlen(format_label(own_name(column)).s);
 }
 
 static const char *next_word(const char **words, size_t *length)
@@ -77,16 +85,27 @@ static bool is_empty(const json_t *value)
 	       (json_is_object(value) && !json_object_size(value));
 }
 
+static const json_t *find_value(const struct column *column, const json_t *row)
+{
+	const char *name = own_name(column);
+	char outer[sizeof(column->name)];
+
+	if (name == column->name)
+		return json_object_get(row, name);
+	snprintf(outer, sizeof(outer), "%.*s", (int)(name - 1 - column->name), column->name);
+	return json_object_get(json_object_get(row, outer), name);
+}
+
 static char *cell(const struct column *column, const json_t *row)
 {
-	const json_t *value = json_object_get(row, column->name);
+	const json_t *value = find_value(column, row);
 
-	return is_empty(value) ? strdup("-") : format_member(column->name, value);
+	return is_empty(value) ? strdup("-") : format_member(own_name(column), value);
 }
 
 static void measure(struct column *column, const json_t *row)
 {
-	const json_t *value = json_object_get(row, column->name);
+	const json_t *value = find_value(column, row);
 	char *text = cell(column, row);
 	size_t width = format_columns(text);
 
@@ -120,7 +139,7 @@ static void upper(char *text)
 static void print_head(FILE *out, const struct table *table, size_t last)
 {
 	for (size_t i = 0; i <= last; i++) {
-		struct text title = format_label(table->columns[i].name);
+		struct text title = format_label(own_name(&table->columns[i]));
 		upper(title.s);
 		if (table->columns[i].used)
 			put(out, title.s, &table->columns[i], i == last);

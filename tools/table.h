@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <jansson.h>
 
-/* A list of objects, a line each. columns names the members to show, in order, separated by blanks; NULL
- * shows every member that is seen, in the order in which they are met. Columns that no row fills are left
- * out; numbers are aligned right. */
+/* A list of objects, a line each. columns names the members to show, in order, separated by blanks,
+ * "a.b" is member b of member a; NULL shows every member that is seen, in the order in which they are met.
+ * Columns that no row fills are left out; numbers are aligned right. */
 void table_print(FILE *out, const json_t *rows, const char *columns);
 
 /* An object, a member a line. first names the members that lead, in order, separated by blanks; the rest

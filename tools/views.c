@@ -14,39 +14,14 @@ static const struct view {
 	const char *columns; /* of a list; of an object: what leads */
 	const char *none;    /* for an empty list */
 } views[] = {
-	{ "list", "name state driver owner memory_bytes vcpus uuid", "no guests" },
-	{ "jobs", "job kind guest peer state phase percent outcome started", "no jobs" },
-	{ "peers", NULL, "no peers are configured" },
-	{ "drivers", NULL, "no drivers are built in" },
-	{ "show", "name state driver owner uuid", NULL },
-	{ "job", "job kind guest peer state phase outcome", NULL },
+	{ "list", "name state driver owner needs.memory_bytes needs.vcpus needs.disk_bytes job",
+	    "no guests" },
+	{ "jobs", "job kind guest peer side who step outcome started_ms ended_ms", "no jobs" },
+	{ "peers", "name address answers rtt_us about.version why", "no peers are configured" },
+	{ "audit", "time who command args outcome ms from job error", "the log is empty" },
+	{ "show", "name state driver owner uuid job created_ms needs", NULL },
+	{ "job", "job kind guest peer side who outcome step started_ms ended_ms", NULL },
 };
-
-static const struct view *view_of(const char *command)
-{
-	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++)
-		if (!strcmp(views[i].command, command))
-			return &views[i];
-	return NULL;
-}
-
-void view_answer(FILE *out, const char *command, const json_t *answer)
-{
-	const struct view *view = view_of(command);
-	char *text;
-
-	if (json_is_array(answer) && !json_array_size(answer)) {
-		fprintf(out, "%s\n", view && view->none ? view->none : "none");
-	} else if (json_is_array(answer) && json_is_object(json_array_get(answer, 0))) {
-		table_print(out, answer, view ? view->columns : NULL);
-	} else if (json_is_object(answer)) {
-		object_print(out, answer, view ? view->columns : NULL, 0);
-	} else if (answer && !json_is_null(answer)) {
-		text = format_member(command, answer);
-		fprintf(out, "%s\n", text);
-		free(text);
-	}
-}
 
 static void put_clean(FILE *out, const char *before, const char *text, const char *after)
 {
@@ -63,9 +38,18 @@ static const char *string_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
-static void view_headline(FILE *out, const json_t *ended)
+const json_t *view_error(const json_t *ended)
 {
 	const json_t *error = json_object_get(ended, "error");
+
+	if (!json_is_object(error)) /* a job of the past: the journal keeps it in the report */
+		error = json_object_get(json_object_get(ended, "report"), "error");
+	return json_is_object(error) ? error : NULL;
+}
+
+static void view_headline(FILE *out, const json_t *ended)
+{
+	const json_t *error = view_error(ended);
 	const char *guest = string_of(ended, "guest"), *peer = string_of(ended, "peer");
 
 	put_clean(out, "job ", string_of(ended, "job"), " ");
@@ -75,45 +59,143 @@ static void view_headline(FILE *out, const json_t *ended)
 	if (*guest && *peer)
 		put_clean(out, " -> ", peer, "");
 	fputc('\n', out);
-	if (json_is_object(error)) {
+	if (error) {
 		put_clean(out, "  why   ", string_of(error, "text"), "");
 		put_clean(out, " (", string_of(error, "category"), ")\n");
 	}
 }
 
-/* Lines of text, each below the other. */
-static void view_notes(FILE *out, const char *notes)
+/* Lines of text, each with the same label. */
+static void view_lines(FILE *out, const char *label, const char *text)
 {
-	const char *label = "  note  ";
-
-	while (*notes) {
-		size_t length = strcspn(notes, "\n");
-		char *line = strndup(notes, length);
-		if (line && *line)
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+		char *line = strndup(text, length);
+		if (line)
 			put_clean(out, label, line, "\n");
 		free(line);
-		notes += length + (notes[length] == '\n');
+		text += length + (text[length] == '\n');
 	}
 }
 
-static const char report_order[] =
-    "total_ms downtime_ms guest_memory_bytes raw_bytes wire_bytes ratio iterations codec";
+static const char report_order[] = "mode total_ms downtime_ms qemu_downtime_ms predicted_downtime_ms "
+                                   "guest_memory_bytes raw_bytes encoded_bytes wire_bytes ratio iterations";
 
 void view_outcome(FILE *out, const json_t *ended)
 {
-	json_t *report = json_object_get(ended, "report"), *rest;
+	const json_t *report = json_object_get(ended, "report");
+	const char *notes = string_of(ended, "notes");
+	json_t *rest;
 
 	view_headline(out, ended);
-	view_notes(out, string_of(ended, "notes"));
-	if (!json_is_object(report) || !json_object_size(report))
+	view_lines(out, "  note  ", *notes ? notes : string_of(report, "notes"));
+	if (!json_object_size(report))
 		return;
-	rest = json_copy(report);
-	json_object_del(rest, "decisions");
+	rest = json_copy((json_t *)report);
+	json_object_del(rest, "error");
+	json_object_del(rest, "notes");
 	object_print(out, rest, report_order, 2);
 	json_decref(rest);
-	report = json_object_get(report, "decisions");
-	if (json_array_size(report)) {
-		fputs("  decisions\n", out);
-		table_print(out, report, NULL);
+}
+
+/* ---- the matrix of drivers ---- */
+
+/* A row for each verb, a column for each driver: "yes", or why not. */
+static json_t *driver_matrix(const json_t *drivers)
+{
+	json_t *rows = json_array(), *driver, *value;
+	const char *verb;
+	size_t i, j;
+
+	json_array_foreach(drivers, i, driver)
+	{
+		j = 0;
+		json_object_foreach(json_object_get(driver, "verbs"), verb, value)
+		{
+			json_t *row = json_array_get(rows, j);
+			while (row && strcmp(string_of(row, "verb"), verb))
+				row = json_array_get(rows, ++j);
+			if (!row) {
+				row = json_pack("{ss}", "verb", verb);
+				json_array_append_new(rows, row);
+			}
+			json_object_set(row, string_of(driver, "name"), value);
+			j = 0;
+		}
+	}
+	return rows;
+}
+
+static void view_drivers(FILE *out, const json_t *drivers)
+{
+	json_t *matrix = driver_matrix(drivers), *driver;
+	size_t i;
+
+	table_print(out, drivers, "name found version why");
+	if (json_array_size(matrix)) {
+		fputc('\n', out);
+		table_print(out, matrix, NULL);
+	}
+	json_array_foreach(drivers, i, driver)
+	{
+		const json_t *facts = json_object_get(driver, "facts");
+		if (!json_object_size(facts))
+			continue;
+		put_clean(out, "\n", string_of(driver, "name"), ":\n");
+		object_print(out, facts, NULL, 2);
+	}
+	json_decref(matrix);
+}
+
+/* ---- answers ---- */
+
+/* Names of metrics are not for reading: as they are. */
+static void view_metrics(FILE *out, const json_t *metrics)
+{
+	const char *name, *label;
+	json_t *value, *one;
+
+	json_object_foreach((json_t *)metrics, name, value)
+	{
+		if (json_is_number(value))
+			fprintf(out, "%s %s\n", name, format_number(json_number_value(value)).s);
+		json_object_foreach(value, label, one)
+		{
+			put_clean(out, name, "", " ");
+			put_clean(out, "", label, " ");
+			fprintf(out, "%s\n", format_number(json_number_value(one)).s);
+		}
+	}
+}
+
+static const struct view *view_of(const char *command)
+{
+	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++)
+		if (!strcmp(views[i].command, command))
+			return &views[i];
+	return NULL;
+}
+
+void view_answer(FILE *out, const char *command, const json_t *answer)
+{
+	const struct view *view = view_of(command);
+	char *text;
+
+	if (json_is_array(answer) && !json_array_size(answer)) {
+		fprintf(out, "%s\n", view && view->none ? view->none : "none");
+	} else if (json_is_array(answer) && !strcmp(command, "drivers")) {
+		view_drivers(out, answer);
+	} else if (json_is_object(answer) && !strcmp(command, "metrics")) {
+		view_metrics(out, answer);
+	} else if (json_is_array(answer) && json_is_object(json_array_get(answer, 0))) {
+		table_print(out, answer, view ? view->columns : NULL);
+	} else if (json_is_object(answer)) {
+		object_print(out, answer, view ? view->columns : NULL, 0);
+	} else if (json_is_string(answer)) {
+		view_lines(out, "", json_string_value(answer));
+	} else if (answer && !json_is_null(answer)) {
+		text = format_member(command, answer);
+		fprintf(out, "%s\n", text);
+		free(text);
 	}
 }

@@ -11,6 +11,9 @@
 /* The answer of a command. */
 void view_answer(FILE *out, const char *command, const json_t *answer);
 
+/* Why a job did not complete, {category, text}; borrowed, NULL if it did. */
+const json_t *view_error(const json_t *ended);
+
 /* How a job ended: data of JOB_ENDED, or the answer of "job". */
 void view_outcome(FILE *out, const json_t *ended);
 

@@ -11,6 +11,14 @@ tests_unit_test_error_LDADD = $(UNIT_LDADD)
 tests_unit_test_cursor_SOURCES = tests/unit/test_cursor.c
 tests_unit_test_cursor_LDADD = $(UNIT_LDADD)
 
+unit_programs += tests/unit/test_cli
+tests_unit_test_cli_SOURCES = tests/unit/test_cli.c
+tests_unit_test_cli_LDADD = libtools.la $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_follow
+tests_unit_test_follow_SOURCES = tests/unit/test_follow.c tests/unit/loop.h
+tests_unit_test_follow_LDADD = libtools.la $(UNIT_LDADD)
+
 unit_programs += tests/unit/test_qmp_qemu
 tests_unit_test_qmp_qemu_SOURCES = tests/unit/test_qmp_qemu.c tests/unit/loop.h
 tests_unit_test_qmp_qemu_LDADD = $(UNIT_LDADD)
