@@ -4,6 +4,8 @@
  * the command line, its manual page and its completion all come from these rows. Not here: how a
  * command is checked and audited (execute.c), what the longer ones do (verbs.c, migrate_source.c, peers.c).
  */
+#include "config.h"
+
 #include "audit.h"
 #include "cleanup.h"
 #include "converge.h"

@@ -3,7 +3,8 @@
  * converge.c - the convergence controller of converge.h. A round is one pass of the hypervisor over dirty
  * memory. What a round began with (its remaining bytes right after the sync) says whether precopy still
  * gains: when that has not shrunk for stall_rounds rounds, precopy is stalled and the user's policy
- * decides, at the next local minimum of the remaining bytes. Not here: how a decision is carried out.
+ * decides, at the next local minimum of the remaining bytes. The first round never ends in a switch: what
+ * the guest writes during it is known only after its sync. Not here: how a decision is carried out.
  */
 #include "converge.h"
 
@@ -47,7 +48,7 @@ struct nova_converge {
 	int64_t round_iteration;
 	uint64_t round_begin_bytes; /* remaining at the begin of this round, and of the best one so far */
 	uint64_t best_begin_bytes;
-	uint64_t round_least_bytes; /* least remaining in this round */
+	int64_t round_ms; /* when this round began */
 	int rounds_without_gain;
 	int throttle;
 	double window_ratio;        /* raw bytes for an encoded byte, lately */
@@ -159,13 +160,23 @@ static void measure_ratio(struct nova_converge *converge, const struct nova_samp
 	converge->window_wire = sample->wire_bytes;
 }
 
+/* What the guest wrote since the last sync is not in the remaining bytes yet: the last sync will find it. */
+static double unseen_bytes(const struct nova_converge *converge, const struct nova_sample *sample)
+{
+	double most = converge->best_begin_bytes ? (double)converge->best_begin_bytes : (double)sample->total_bytes;
+	double written = (double)sample->dirty_bytes_per_s * (double)(sample->now_ms - converge->round_ms) / 1000;
+
+	return sample->iteration != converge->round_iteration ? 0 : written < most ? written : most;
+}
+
 static int64_t predict(const struct nova_converge *converge, const struct nova_sample *sample)
 {
 	double link = (double)sample->link_bytes_per_s;
+	double raw = (double)(sample->remaining_bytes + sample->held_bytes) + unseen_bytes(converge, sample);
 
 	if (sample->link_bytes_per_s == 0)
 		return -1;
-	return (int64_t)((double)(sample->remaining_bytes + sample->held_bytes) / (link * converge->window_ratio) * 1000 +
+	return (int64_t)(raw / (link * converge->window_ratio) * 1000 +
 			 (double)sample->in_flight_bytes / link * 1000) +
 	       2 * (int64_t)sample->rtt_ms + converge->options.fixed_ms;
 }
@@ -195,14 +206,11 @@ static void keep_round(struct nova_converge *converge, const struct nova_sample 
 
 static void look_at_round(struct nova_converge *converge, const struct nova_sample *sample, int64_t predicted_ms)
 {
-	if (sample->iteration == converge->round_iteration) {
-		if (sample->remaining_bytes < converge->round_least_bytes)
-			converge->round_least_bytes = sample->remaining_bytes;
+	if (sample->iteration == converge->round_iteration)
 		return;
-	}
 	converge->round_iteration = sample->iteration;
 	converge->round_begin_bytes = sample->remaining_bytes;
-	converge->round_least_bytes = sample->remaining_bytes;
+	converge->round_ms = sample->now_ms;
 	keep_round(converge, sample, predicted_ms);
 	if (sample->iteration <= 1)
 		return; /* the first round is everything there is */
@@ -336,7 +344,7 @@ const struct nova_converge_decision *nova_converge_poll(struct nova_converge *co
 	decision->eta_ms = eta(converge, sample, decision->predicted_downtime_ms);
 	decision->stalled = converge->rounds_without_gain >= converge->options.stall_rounds;
 	too_long = converge->options.max_ms && sample->now_ms - converge->begin_ms >= converge->options.max_ms;
-	if (sample->iteration > 0 && decision->predicted_downtime_ms >= 0 &&
+	if (sample->iteration > 1 && decision->predicted_downtime_ms >= 0 &&
 	    decision->predicted_downtime_ms <= converge->options.downtime_ms)
 		decide(converge, sample, NOVA_CONVERGE_SWITCH, "the pause fits");
 	else if (decision->stalled || too_long)

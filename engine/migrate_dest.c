@@ -4,6 +4,8 @@
  * that a reservation runs. The conversation is described in migrate.h. Until the commit row has written
  * the decision, everything that fails is undone here and the guest goes on at the source.
  */
+#include "config.h"
+
 #include "cleanup.h"
 #include "migrate.h"
 
