@@ -49,3 +49,6 @@ tests_unit_test_shaper_LDADD = $(CMOCKA_LIBS)
 unit_programs += tests/unit/test_history
 tests_unit_test_history_SOURCES = tests/unit/test_history.c
 tests_unit_test_history_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_transport
+tests_unit_test_transport_SOURCES = tests/unit/test_transport.c tests/unit/transport_pair.h tests/unit/loop.h
+tests_unit_test_transport_LDADD = $(UNIT_LDADD)
