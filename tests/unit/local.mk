@@ -38,3 +38,6 @@ tests_unit_test_audit_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_shaper
 tests_unit_test_shaper_SOURCES = tests/unit/test_shaper.c perf/shaper.c perf/shaper.h perf/tcpreset.c perf/tcpreset.h
 tests_unit_test_shaper_LDADD = $(CMOCKA_LIBS)
+unit_programs += tests/unit/test_steps
+tests_unit_test_steps_SOURCES = tests/unit/test_steps.c tests/unit/loop.h
+tests_unit_test_steps_LDADD = $(UNIT_LDADD)
