@@ -22,6 +22,7 @@
 
 #define EXEC_LIMIT_MS 5000
 #define KEEP_MAX 16
+#define PIPE_BYTES (64u * 1024) /* what Linux gives a pipe */
 
 /* What the child does before exec: only async-signal-safe calls. */
 struct launch {
@@ -76,16 +77,26 @@ static int become(const struct nova_child_options *options)
 {
 	if (!options->become)
 		return 0;
-	if (setgroups(options->group_count, options->groups) < 0 || setresgid(options->gid, options->gid, options->gid) < 0)
+	if (setgroups(options->group_count, options->groups) < 0 ||
+	    setresgid(options->gid, options->gid, options->gid) < 0)
 		return -1;
 	return setresuid(options->uid, options->uid, options->uid);
 }
 
-static void run_child(const struct launch *launch)
+/* Where the host program closed its stdio, our descriptors may have those numbers. */
+static int above_stdio(int fd)
+{
+	return fd >= 0 && fd <= 2 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : fd;
+}
+
+static void run_child(struct launch *launch)
 {
 	const struct nova_child_options *options = launch->options;
-	int null = open("/dev/null", O_RDWR);
+	int null = above_stdio(open("/dev/null", O_RDWR | O_CLOEXEC));
 
+	launch->failure = above_stdio(launch->failure);
+	launch->out = above_stdio(launch->out);
+	launch->err = above_stdio(launch->err);
 	reset_signals();
 	if (launch->detached)
 		setsid();
@@ -99,10 +110,12 @@ static void run_child(const struct launch *launch)
 	    dup2(launch->err >= 0 ? launch->err : null, 2) < 0)
 		fail_in_child(launch);
 	for (size_t i = 0; i < options->limit_count; i++)
-		if (setrlimit((__rlimit_resource_t)options->limits[i].resource, &options->limits[i].value) < 0)
+		if (setrlimit((__rlimit_resource_t)options->limits[i].resource, &options->limits[i].value) <
+		    0)
 			fail_in_child(launch);
 	if (become(options) < 0 || chdir(options->cwd ? options->cwd : "/") < 0 ||
-	    (options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) || mark_descriptors(launch) < 0)
+	    (options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) ||
+	    mark_descriptors(launch) < 0)
 		fail_in_child(launch);
 	/* becoming another user clears it */
 	if (!launch->detached)
@@ -114,7 +127,8 @@ static void run_child(const struct launch *launch)
 static int check_keep(const struct nova_child_options *options, struct nova_error *err)
 {
 	if (options->keep_fd_count > KEEP_MAX || kept(options, 0) || kept(options, 1) || kept(options, 2))
-		return nova_error_set(err, NOVA_INVALID, "a child keeps at most %d descriptors, 3 or more each", KEEP_MAX);
+		return nova_error_set(
+		    err, NOVA_INVALID, "a child keeps at most %d descriptors, 3 or more each", KEEP_MAX);
 	return 0;
 }
 
@@ -138,7 +152,8 @@ static pid_t launch_child(struct launch *launch, struct nova_error *err)
 {
 	char path[4096], *env[] = { path, (char *)"LC_ALL=C", NULL };
 	const char *our_path = getenv("PATH");
-	int failure[2];
+	int failure[2], code;
+	sigset_t all, mask;
 	pid_t pid;
 
 	snprintf(path, sizeof(path), "PATH=%s", our_path ? our_path : "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -149,12 +164,18 @@ static pid_t launch_child(struct launch *launch, struct nova_error *err)
 	if (pipe2(failure, O_CLOEXEC) < 0)
 		return nova_error_sys(err, errno, "starting %s", launch->argv[0]);
 	launch->failure = failure[1];
+	/* A handler of the host program must not run in the child: it would write to the parent's wake-up
+	 * pipe. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
 	pid = fork();
 	if (pid == 0)
 		run_child(launch);
+	code = errno;
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	close(failure[1]);
 	if (pid < 0)
-		nova_error_sys(err, errno, "starting %s", launch->argv[0]);
+		nova_error_sys(err, code, "starting %s", launch->argv[0]);
 	else if (wait_exec(failure[0], pid, launch->argv[0], err) < 0)
 		pid = -1;
 	close(failure[0]);
@@ -166,7 +187,9 @@ int nova_child_spawn(const char *const argv[], const struct nova_child_options *
 {
 	static const struct nova_child_options none;
 	NOVA_AUTOCLOSE int log = -1;
-	struct launch launch = { .argv = argv, .options = options ? options : &none, .detached = true, .out = -1, .err = -1 };
+	struct launch launch = {
+		.argv = argv, .options = options ? options : &none, .detached = true, .out = -1, .err = -1
+	};
 	pid_t child;
 
 	if (log_path) {
@@ -256,52 +279,71 @@ static json_t *text_of(const struct stream *stream)
 	return json_stringn(stream->text, stream->length);
 }
 
-static void maybe_answer(struct run *run)
+static void run_answer(struct run *run)
 {
 	nova_done_fn done = run->done;
 	void *arg = run->arg;
 	struct nova_error err;
 	json_t *result = NULL;
 
-	if (!run->exited || (run->out.event && !run->timed_out) || (run->err.event && !run->timed_out))
-		return;
+	nova_error_sys(&err, ENOMEM, "the answer of %s", run->program);
 	if (run->timed_out)
-		nova_error_set(&err, NOVA_TIMEOUT, "%s took longer than %d s and was killed", run->program, run->limit_ms / 1000);
+		nova_error_set(&err, NOVA_TIMEOUT, "%s took longer than %g s and was killed", run->program,
+		    run->limit_ms / 1000.0);
 	else
-		result = json_pack("{s:i, s:i, s:o, s:o, s:b}", "status", run->how.status, "signal", run->how.signal, "stdout",
-		    text_of(&run->out), "stderr", text_of(&run->err), "truncated", run->truncated);
+		result = json_pack("{s:i, s:i, s:o, s:o, s:b}", "status", run->how.status, "signal",
+		    run->how.signal, "stdout", text_of(&run->out), "stderr", text_of(&run->err), "truncated",
+		    run->truncated);
 	run_free(run);
 	done(arg, result, result ? NULL : &err);
 	json_decref(result);
 }
 
-static void readable(evutil_socket_t fd, short what, void *arg)
+/* One read; false: there is nothing more now. */
+static bool stream_read(struct stream *stream)
 {
-	struct stream *stream = arg;
 	char chunk[16384];
-	ssize_t n = read(fd, chunk, sizeof(chunk));
+	ssize_t n = read(stream->fd, chunk, sizeof(chunk));
 	size_t room = NOVA_CHILD_OUTPUT_MAX - stream->length;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+	if (n < 0 && errno == EINTR)
+		return true;
+	if (n < 0 && errno == EAGAIN)
+		return false;
 	if (n <= 0) {
 		stream_close(stream);
-		maybe_answer(stream->run);
-		return;
+		return false;
 	}
 	stream->run->truncated |= (size_t)n > room;
 	memcpy(stream->text + stream->length, chunk, (size_t)n < room ? (size_t)n : room);
 	stream->length += (size_t)n < room ? (size_t)n : room;
+	return true;
 }
 
-/* What is left in the pipes is read; a grandchild that holds them open is not waited for past the limit. */
+static void readable(evutil_socket_t fd, short what, void *arg)
+{
+	stream_read(arg);
+}
+
+/* The rest of what the child wrote is in the pipe. Whoever else holds the pipe may go on writing: what a pipe
+ * holds is all we take. */
+static void stream_drain(struct stream *stream)
+{
+	for (size_t taken = 0; stream->event && taken < PIPE_BYTES; taken += 16384)
+		if (!stream_read(stream))
+			break;
+}
+
+/* A grandchild that keeps the pipes open is not waited for. */
 static void run_exited(void *arg, const struct nova_exit *how)
 {
 	struct run *run = arg;
 
 	run->exited = true;
 	run->how = *how;
-	maybe_answer(run);
+	stream_drain(&run->out);
+	stream_drain(&run->err);
+	run_answer(run);
 }
 
 static void too_long(evutil_socket_t fd, short what, void *arg)
@@ -310,7 +352,6 @@ static void too_long(evutil_socket_t fd, short what, void *arg)
 
 	run->timed_out = true;
 	kill(-run->pid, SIGKILL);
-	maybe_answer(run);
 }
 
 static int stream_open(struct run *run, struct stream *stream, int *write_end, struct nova_error *err)
@@ -351,7 +392,8 @@ static int run_start(struct run *run, const char *const argv[], const struct nov
 	if (run->pid < 0)
 		return -1;
 	start_time = nova_process_start_time(run->pid, err);
-	run->process = start_time ? nova_process_watch(run->base, run->pid, start_time, run_exited, run, err) : NULL;
+	run->process =
+	    start_time ? nova_process_watch(run->base, run->pid, start_time, run_exited, run, err) : NULL;
 	run->limit = evtimer_new(run->base, too_long, run);
 	if (!run->process || !run->limit || (options->limit_ms && evtimer_add(run->limit, &limit) < 0))
 		return nova_error_sys(err, ENOMEM, "starting %s", argv[0]);
@@ -390,6 +432,9 @@ int nova_child_check(const char *program, const json_t *result, struct nova_erro
 
 	if (status == 0 && signal == 0)
 		return 0;
+	if (status < 0 && !signal)
+		return nova_error_set(
+		    err, NOVA_STATE, "%s ended, but how is not known: is SIGCHLD ignored?", program);
 	if (signal)
 		return nova_error_set(err, NOVA_REFUSED, "%s died of signal %d", program, (int)signal);
 	text = strdup(json_string_value(json_object_get(result, "stderr")) ?: "");
@@ -397,5 +442,7 @@ int nova_child_check(const char *program, const json_t *result, struct nova_erro
 		text[--n] = 0;
 	last = text ? strrchr(text, '\n') : NULL;
 	return nova_error_set(err, NOVA_REFUSED, "%s failed with status %d: %s", program, (int)status,
-	    last ? last + 1 : text && text[0] ? text : "it did not say why");
+	    last              ? last + 1
+	    : text && text[0] ? text
+	                      : "it did not say why");
 }

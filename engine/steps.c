@@ -22,12 +22,15 @@ static_assert(sizeof(outcome_names) / sizeof(*outcome_names) == NOVA_OUTCOMES, "
 struct nova_run {
 	const struct nova_step *steps; /* borrowed */
 	size_t at;                     /* the row that runs or is undone */
+	bool cancelled;                /* while inside; why is set */
+	bool inside;                   /* the row's function is being called */
 	bool waiting, undoing, past_commit, failed, undo_failed;
-	bool answered, answered_well;  /* the waiting row's answer, to be taken from the loop */
+	int limit_ms;                 /* of the row that waits */
+	bool answered, answered_well; /* the waiting row's answer, to be taken from the loop */
 	struct nova_error answer;
-	struct nova_error why;         /* the first failure */
+	struct nova_error why; /* the first failure */
 	char notes[NOTES_BYTES];
-	struct event *turn, *limit;    /* owned */
+	struct event *turn, *limit;           /* owned */
 	const struct nova_run_events *events; /* borrowed */
 	void *ctx;
 };
@@ -76,6 +79,7 @@ void nova_run_set_limit(struct nova_run *run, int limit_ms)
 {
 	const struct timeval wait = { limit_ms / 1000, limit_ms % 1000 * 1000 };
 
+	run->limit_ms = limit_ms;
 	evtimer_del(run->limit);
 	if (limit_ms > 0)
 		evtimer_add(run->limit, &wait);
@@ -89,6 +93,36 @@ static void stop_waiting(struct nova_run *run)
 	if (run->waiting && !run->answered && step->drop)
 		step->drop(run, run->ctx);
 	run->waiting = run->answered = false;
+}
+
+/* Call a row's function. Whoever is told of the row (an event's subscriber) may set a limit or cancel while
+ * we are inside: the limit is kept, the cancellation is honoured when we are back. */
+static enum nova_step_result call(struct nova_run *run, bool undo, struct nova_error *err)
+{
+	const struct nova_step *step = nova_run_step(run);
+	enum nova_step_result result;
+
+	nova_run_set_limit(run, undo && !step->limit_ms ? UNDO_LIMIT_MS : step->limit_ms);
+	run->inside = true;
+	result = undo ? step->undo(run, run->ctx, err) : step->run(run, run->ctx, err);
+	run->inside = false;
+	run->waiting = result == NOVA_STEP_WAIT;
+	if (!run->waiting)
+		evtimer_del(run->limit);
+	return result;
+}
+
+/* The journal's word before the act. */
+static int before(struct nova_run *run, bool undo, struct nova_error *err)
+{
+	int result;
+
+	if (!run->events->before)
+		return 0;
+	run->inside = true;
+	result = run->events->before(run->ctx, nova_run_step(run), undo, err);
+	run->inside = false;
+	return result;
 }
 
 /* ---- backwards ---- */
@@ -115,16 +149,12 @@ static void backwards(struct nova_run *run)
 
 	if (step->undo) {
 		/* An unwritable journal must not keep a guest from being brought back. */
-		if (run->events->before && run->events->before(run->ctx, step, true, &err) < 0)
+		if (before(run, true, &err) < 0)
 			note(run, "journal at undo of", &err);
-		result = step->undo(run, run->ctx, &err);
+		result = call(run, true, &err);
 	}
-	if (result == NOVA_STEP_WAIT) {
-		run->waiting = true;
-		nova_run_set_limit(run, step->limit_ms ? step->limit_ms : UNDO_LIMIT_MS);
-		return;
-	}
-	undo_over(run, result == NOVA_STEP_FAILED ? &err : NULL);
+	if (result != NOVA_STEP_WAIT)
+		undo_over(run, result == NOVA_STEP_FAILED ? &err : NULL);
 }
 
 static void begin_undo(struct nova_run *run, const struct nova_error *why)
@@ -161,6 +191,16 @@ static void row_failed(struct nova_run *run, const struct nova_error *err)
 		begin_undo(run, err);
 }
 
+/* A cancellation that came while we were inside the row. */
+static void take_cancel(struct nova_run *run)
+{
+	const struct nova_error why = run->why;
+
+	run->cancelled = false;
+	stop_waiting(run);
+	begin_undo(run, &why);
+}
+
 static void forwards(struct nova_run *run)
 {
 	const struct nova_step *step = nova_run_step(run);
@@ -171,20 +211,23 @@ static void forwards(struct nova_run *run)
 		end(run, run->failed ? NOVA_LEFTOVERS : NOVA_COMPLETED);
 		return;
 	}
-	if (run->events->before && run->events->before(run->ctx, step, false, &err) < 0) {
+	if (before(run, false, &err) < 0) {
 		/* The row has not acted: even a commit row is known not to have. */
 		if (err.category == NOVA_LINK || err.category == NOVA_TIMEOUT)
 			err.category = NOVA_SYSTEM;
 		row_failed(run, &err);
 		return;
 	}
-	result = step->run(run, run->ctx, &err);
-	if (result == NOVA_STEP_WAIT) {
-		run->waiting = true;
-		nova_run_set_limit(run, step->limit_ms);
-	} else if (result == NOVA_STEP_DONE)
+	if (run->cancelled) {
+		take_cancel(run);
+		return;
+	}
+	result = call(run, false, &err);
+	if (run->cancelled)
+		take_cancel(run);
+	else if (result == NOVA_STEP_DONE)
 		next_row(run);
-	else
+	else if (result == NOVA_STEP_FAILED)
 		row_failed(run, &err);
 }
 
@@ -220,13 +263,12 @@ static void turn(evutil_socket_t fd, short what, void *arg)
 static void too_late(evutil_socket_t fd, short what, void *arg)
 {
 	struct nova_run *run = arg;
-	const struct nova_step *step = nova_run_step(run);
 	struct nova_error err;
 
 	if (!run->waiting || run->answered)
 		return;
-	nova_error_set(&err, NOVA_TIMEOUT, "%s%s took longer than %d s", run->undoing ? "undo of " : "", step->name,
-	    (step->limit_ms ? step->limit_ms : UNDO_LIMIT_MS) / 1000);
+	nova_error_set(&err, NOVA_TIMEOUT, "%s%s took longer than %g s", run->undoing ? "undo of " : "",
+	    nova_run_step(run)->name, run->limit_ms / 1000.0);
 	stop_waiting(run);
 	if (run->undoing)
 		undo_over(run, &err);
@@ -252,6 +294,7 @@ void nova_run_done(struct nova_run *run)
 
 void nova_run_fail(struct nova_run *run, const struct nova_error *err)
 {
+	assert(err); /* a failure says why */
 	answer(run, err);
 }
 
@@ -259,10 +302,16 @@ int nova_run_cancel(struct nova_run *run, const struct nova_error *why, struct n
 {
 	const struct nova_step *step = nova_run_step(run);
 
-	if (run->undoing)
+	if (run->undoing || run->cancelled)
 		return nova_error_set(err, NOVA_STATE, "it is being undone already (%s)", run->why.text);
-	if (run->past_commit || !step->name || (step->commit && run->waiting))
-		return nova_error_set(err, NOVA_STATE, "it is past its point of no return (%s)", step->name ? step->name : "end");
+	if (run->past_commit || !step->name || (step->commit && (run->waiting || run->inside)))
+		return nova_error_set(err, NOVA_STATE, "it is past its point of no return (%s)",
+		    step->name ? step->name : "end");
+	if (run->inside) {
+		run->why = *why;
+		run->cancelled = true;
+		return 0;
+	}
 	stop_waiting(run);
 	begin_undo(run, why);
 	return 0;
@@ -297,6 +346,11 @@ struct nova_run *nova_run_new(struct event_base *base, const struct nova_step *s
 	run->ctx = ctx;
 	for (int i = 0; i < at; i++)
 		run->past_commit |= steps[i].commit;
+	if (undo_only && run->past_commit) {
+		nova_error_set(
+		    err, NOVA_STATE, "%s is past the point of no return: it is not undone", steps[at].name);
+		return nova_run_free(run);
+	}
 	run->turn = event_new(base, -1, 0, turn, run);
 	run->limit = evtimer_new(base, too_late, run);
 	if (!run->turn || !run->limit) {

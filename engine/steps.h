@@ -47,7 +47,8 @@ struct nova_run_events {
 };
 
 /* steps ends with a row whose name is NULL; it and events are borrowed until the end. start_at (NULL: the
- * first row) lets a restarted daemon go on after a row; undo_only undoes everything before it instead. */
+ * first row) lets a restarted daemon go on: that row runs (again) and those after it; with undo_only that
+ * row and those before it are undone instead (NOVA_STATE past the commit row). */
 struct nova_run *nova_run_new(struct event_base *base, const struct nova_step *steps, const char *start_at,
     bool undo_only, const struct nova_run_events *events, void *ctx, struct nova_error *err);
 /* The waiting row (run or undo) is done or failed. */

@@ -52,3 +52,6 @@ tests_unit_test_history_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_transport
 tests_unit_test_transport_SOURCES = tests/unit/test_transport.c tests/unit/transport_pair.h tests/unit/loop.h
 tests_unit_test_transport_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_steps
+tests_unit_test_steps_SOURCES = tests/unit/test_steps.c tests/unit/loop.h
+tests_unit_test_steps_LDADD = $(UNIT_LDADD)
