@@ -3,9 +3,12 @@
  * builtin.c - the one place where the layers are put together: what the engine knows only as structs of
  * callbacks gets its names here. The list of drivers is generated from configure.ac (registry.c).
  */
+#include "config.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/drivers.h"
@@ -30,6 +33,17 @@ static struct nova_op *execute(void *arg, const struct nova_identity *who, const
     nova_done_fn done, void *done_arg, struct nova_error *err)
 {
 	return nova_host_execute(((struct nova_control *)arg)->host, who, command, args, done, done_arg, err);
+}
+
+static bool knows(void *arg, const char *command)
+{
+	size_t count;
+	const struct nova_command *commands = nova_commands(&count);
+
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(commands[i].name, command))
+			return true;
+	return false;
 }
 
 static bool may_see(void *arg, const struct nova_identity *who, const char *event, json_t *data)
@@ -64,7 +78,7 @@ static int give_to_group(const char *path, const char *name, struct nova_error *
 static struct nova_control *control_open(struct event_base *base, struct nova_host *host, const char *path,
     const char *group, struct nova_error *err)
 {
-	static const struct qmp_server_events events = { identify, execute, may_see };
+	static const struct qmp_server_events events = { identify, execute, knows, may_see };
 	struct nova_control *control = calloc(1, sizeof(*control));
 	json_t *version = json_pack("{s:s, s:s}", "novacron", PACKAGE_VERSION, "package", PACKAGE_NAME);
 

@@ -1,5 +1,6 @@
 # drivers/: one folder per driver; the list of configure.ac names those that are built in
 libnova_la_SOURCES += \
+	drivers/builtin.c \
 	drivers/kvm/adopt.c \
 	drivers/kvm/argv.c \
 	drivers/kvm/check.c \

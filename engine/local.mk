@@ -28,6 +28,25 @@ libnova_la_SOURCES += \
 	engine/store.c \
 	engine/store.h
 
+# the host: guests, jobs, commands, migrations
+libnova_la_SOURCES += \
+	engine/admission.c \
+	engine/commands.c \
+	engine/execute.c \
+	engine/guests.c \
+	engine/host.c \
+	engine/host.h \
+	engine/jobs.c \
+	engine/migrate.h \
+	engine/migrate_dest.c \
+	engine/migrate_doubt.c \
+	engine/migrate_source.c \
+	engine/migrate_watch.c \
+	engine/peers.c \
+	engine/recover.c \
+	engine/relay.c \
+	engine/verbs.c
+
 # the codec of the data path
 libnova_la_SOURCES += \
 	engine/codec.c \
