@@ -150,7 +150,7 @@ static int run_command(const struct cli *cli)
 	} else if (status < 0) {
 		status = fail(&err, cli_wants(cli, "json"));
 	}
-	session_close(&session);
+	session_hang_up(&session);
 	return status;
 }
 
@@ -180,7 +180,7 @@ static void complete_names(void *arg, FILE *out, const char *metavar)
 			fprintf(out, "%s\n", name);
 	}
 	json_decref(rows);
-	session_close(&session);
+	session_hang_up(&session);
 }
 
 static int complete(char *const *words, int count)

@@ -55,7 +55,7 @@ int session_open(struct session *session, const char *path, struct nova_error *e
 	return session->client ? 0 : -1;
 }
 
-void session_close(struct session *session)
+void session_hang_up(struct session *session)
 {
 	nova_client_free(session->client);
 	if (session->interrupt)

@@ -25,7 +25,7 @@ struct session {
 
 /* Connect to the daemon at path. */
 int session_open(struct session *session, const char *path, struct nova_error *err);
-void session_close(struct session *session);
+void session_hang_up(struct session *session);
 
 /* Execute one command and wait for its answer: *result (may be NULL) is the caller's. args is borrowed.
  * ^C ends the waiting with NOVA_CANCELLED and sets interrupted; so does limit_ms (0: none) with

@@ -63,7 +63,7 @@ static void run_child(const struct scene *scene, int slave, int output, bool jso
 	if (session_open(&session, scene->path, &err) < 0)
 		_exit(98);
 	status = follow_job(&session, "j7", json);
-	session_close(&session);
+	session_hang_up(&session);
 	fflush(NULL);
 	_exit(status);
 }
