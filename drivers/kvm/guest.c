@@ -186,9 +186,7 @@ static void tell_listeners(struct kvm_guest *live, const char *event, json_t *da
 			at = &task->next;
 			continue;
 		}
-		*at = task->next;
-		task->match = NULL;
-		kvm_task_stop_waiting(NULL, task);
+		kvm_task_stop_waiting(NULL, task); /* takes it out of the list, and its timer out of the loop */
 		kvm_task_end_row(task, result, &err);
 	}
 }

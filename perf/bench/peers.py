@@ -252,7 +252,13 @@ address = {self.hosts[other].address}:{self._port(other)}
         finally:
             client.kill()
             client.wait()
-        return self._outcome(told, time_s, f"did not converge within {limit_s:.0f} s" if late else "")
+        why = self._dead_daemon() or (f"did not converge within {limit_s:.0f} s" if late else "")
+        return self._outcome(told, time_s, why)
+
+    def _dead_daemon(self):
+        dead = [f"novacrond of {name} ended with {process.returncode}: {self._last_words(name)}"
+                for name, process in self.daemons.items() if process.poll() is not None]
+        return "; ".join(dead)
 
     @staticmethod
     def _await(client, limit_s):

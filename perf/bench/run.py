@@ -63,7 +63,7 @@ def is_qemu(name):
 
 def checksum(console, tag):
     """The guest's hash of its filled memory, and how many wrong pages it found by itself."""
-    return console.ask(f"sum {tag}", "WL-SUM", SUM_LIMIT_S, again_s=SUM_LIMIT_S).split()[1:3]
+    return " ".join(console.ask(f"sum {tag}", "WL-SUM", SUM_LIMIT_S, again_s=SUM_LIMIT_S).split()[1:3])
 
 
 class Run:
@@ -79,17 +79,17 @@ class Run:
         self.pair = peer.boot(self.link, plan.guest, self.directory, tools)
         stack.callback(self.pair.close)
         self.heartbeat.listen(self.pair.heartbeat_path())
-        with contextlib.closing(Console(self.pair.console_path())) as console:
+        with self.console() as console:
             # The guest answers once its memory is filled.
             console.ask(f"rate {plan.guest.rate_mib}", "WL-RATE", READY_LIMIT_S)
 
-    def checksum(self, tag):
-        with contextlib.closing(Console(self.pair.console_path())) as console:
-            return checksum(console, tag)
+    def console(self):
+        return contextlib.closing(Console(self.pair.console_path()))
 
     def move(self, name):
         """The figures of one move, with ok and why."""
-        before = self.checksum(f"before-{name}")
+        with self.console() as console:
+            before = checksum(console, f"before-{name}")
         self.pair.prepare()
         settled = time.monotonic()
         time.sleep(SETTLE_S)
@@ -128,14 +128,14 @@ class Run:
 
     def _wrong_after(self, ended, before, tag):
         """What is wrong with the guest over there; empty if nothing is."""
-        path = self.pair.heartbeat_path()
         deadline = time.monotonic() + ALIVE_LIMIT_S
-        while self.heartbeat.count(path, ended) < ALIVE_BEATS:
-            if time.monotonic() > deadline:
-                return f"no heartbeat at the destination within {ALIVE_LIMIT_S} s"
-            time.sleep(0.05)
-        after = self.checksum(tag)
-        return "" if after == before else f"memory differs: {' '.join(before)} before, {' '.join(after)} after"
+        with self.console() as console:
+            while self.heartbeat.count(self.pair.heartbeat_path(), ended) < ALIVE_BEATS:
+                console.listen(0.05)
+                if time.monotonic() > deadline:
+                    return f"no heartbeat over there for {ALIVE_LIMIT_S} s; the guest said {console.last_words()!r}"
+            after = checksum(console, tag)
+        return "" if after == before else f"memory differs: {before} before, {after} after"
 
 
 def run(peer, plan, tools):

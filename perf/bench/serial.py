@@ -19,23 +19,30 @@ class Console:
         self.socket = connect(path, limit_s)
         self.heard = ""
 
+    def listen(self, seconds):
+        """Take what the guest says within this time; false if the console has ended."""
+        if not select.select([self.socket], [], [], seconds)[0]:
+            return True
+        data = self.socket.recv(65536)
+        self.heard += data.decode(errors="replace")
+        return bool(data)
+
     def ask(self, line, pattern, limit_s, again_s=1.0):
         """Say the line until the guest answers with a line in which pattern stands; return it from there on."""
-        deadline = time.monotonic() + limit_s
-        said = 0.0
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        said = began - again_s
+        while time.monotonic() < began + limit_s:
             if time.monotonic() - said >= again_s:
                 self.socket.sendall(line.encode() + b"\n")
                 said = time.monotonic()
-            if select.select([self.socket], [], [], 0.1)[0]:
-                data = self.socket.recv(65536)
-                if not data:
-                    break
-                self.heard += data.decode(errors="replace")
+            alive = self.listen(0.1)
             answer = self._line_with(pattern)
             if answer is not None:
                 return answer
-        raise TimeoutError(f"no {pattern!r} from the guest within {limit_s:.0f} s; it said {self.heard[-300:]!r}")
+            if not alive:
+                break
+        raise TimeoutError(f"no {pattern!r} from the guest in {time.monotonic() - began:.0f} s; "
+                           f"it said {self.last_words()!r}")
 
     def _line_with(self, pattern):
         start = self.heard.find(pattern)
@@ -44,6 +51,9 @@ class Console:
             return None
         line, self.heard = self.heard[start:end].strip(), self.heard[end + 1:]
         return line
+
+    def last_words(self):
+        return self.heard[-300:].strip()
 
     def close(self):
         self.socket.close()
