@@ -298,6 +298,7 @@ PARAMS p_migrate[] = {
 	{ "on-stall", NOVA_T_CHOICE, .choices = NOVA_STALL_CHOICES, .fallback = "wait", .metavar = "POLICY",
 	    .help = "what to do when the guest writes faster than the link carries" },
 	{ "max-time", NOVA_T_DURATION, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "TIME", .help = "give up (or act on the stall policy) after this; 0: never" },
+	{ "stop-timeout", NOVA_T_DURATION, .min = 0, .max = 3600000, .fallback = "30s", .metavar = "TIME", .help = "cold: how long the guest may take to shut down before it is forced" },
 	{ "codec", NOVA_T_CHOICE, .choices = "auto|none|lz4|zstd", .fallback = "auto", .metavar = "CODEC", .help = "how pages are packed" },
 	{ "history", NOVA_T_BYTES, .min = 0, .max = (int64_t)1 << 36, .metavar = "SIZE", .help = "memory for page history on both sides; default: a quarter of the guest's, at most 1GiB" },
 	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .metavar = "TIME", .help = "how long to redial a lost connection; default: the daemon's" },

@@ -304,7 +304,7 @@ static enum nova_step_result run_quiesce(struct nova_run *run, void *ctx, struct
 	source->stop_ms = nova_now_ms();
 	if (source->mode == NOVA_WARM)
 		return nova_job_call(job, NOVA_VERB_PAUSE, json_object(), err);
-	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:i}", "timeout", 60000), err);
+	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:I}", "timeout", (json_int_t)arg_int(job, "stop-timeout")), err);
 }
 
 static enum nova_step_result undo_quiesce(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -567,7 +567,7 @@ const struct nova_step nova_source_steps[] = {
 	{ "preflight",   run_preflight,   NULL,           nova_job_drop_op,  30000 },
 	{ "connect",     run_connect,     undo_connect,   NULL,              20000 },
 	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  70000 },
-	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  120000 },
+	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  0 },
 	{ "precopy",     run_precopy,     undo_precopy,   drop_precopy,      0 },
 	{ "switchover",  run_switchover,  NULL,           NULL,              60000 },
 	{ "handover",    run_handover,    NULL,           nova_job_drop_op,  20000, .commit = true },
@@ -620,7 +620,7 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 		source->stopped = true;
 	} else if (!strcmp(event, "MIGRATION"))
 		on_migration(job, data);
-	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run)) {
+	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD) {
 		nova_error_set(&why, NOVA_STATE, "guest %s ended during its migration: %s", job->guest_name,
 		    reason ? reason : "unknown reason");
 		give_up(job, &why);
