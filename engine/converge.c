@@ -49,6 +49,7 @@ struct nova_converge {
 	uint64_t round_begin_bytes; /* remaining at the begin of this round, and of the best one so far */
 	uint64_t best_begin_bytes;
 	int64_t round_ms; /* when this round began */
+	int64_t least_ms, last_least_ms; /* shortest predicted pause of this round and the one before; -1: none */
 	int rounds_without_gain;
 	int throttle;
 	double window_ratio;        /* raw bytes for an encoded byte, lately */
@@ -105,6 +106,7 @@ struct nova_converge *nova_converge_new(const struct nova_converge_options *opti
 		return NULL;
 	nova_converge_set(converge, options);
 	converge->window_ratio = 1;
+	converge->least_ms = converge->last_least_ms = -1;
 	return converge;
 }
 
@@ -206,8 +208,13 @@ static void keep_round(struct nova_converge *converge, const struct nova_sample 
 
 static void look_at_round(struct nova_converge *converge, const struct nova_sample *sample, int64_t predicted_ms)
 {
-	if (sample->iteration == converge->round_iteration)
+	if (sample->iteration == converge->round_iteration) {
+		if (predicted_ms >= 0 && (converge->least_ms < 0 || predicted_ms < converge->least_ms))
+			converge->least_ms = predicted_ms;
 		return;
+	}
+	converge->last_least_ms = converge->least_ms;
+	converge->least_ms = predicted_ms;
 	converge->round_iteration = sample->iteration;
 	converge->round_begin_bytes = sample->remaining_bytes;
 	converge->round_ms = sample->now_ms;
@@ -221,12 +228,15 @@ static void look_at_round(struct nova_converge *converge, const struct nova_samp
 		converge->rounds_without_gain++;
 }
 
-/* Remaining bytes fall during a round and jump up at its sync: near the end of a round they are least. */
-static bool local_minimum(const struct nova_converge *converge, const struct nova_sample *sample)
+/* The pause is shortest at some moment of each round. Watch one whole round, then take the next moment that
+ * is about as good; after a second round without one, take what there is. */
+static bool local_minimum(const struct nova_converge *converge, const struct nova_sample *sample, int64_t predicted_ms)
 {
-	return sample->remaining_bytes <= converge->round_begin_bytes / 8 ||
-	       (converge->begun && sample->remaining_bytes > converge->last.remaining_bytes &&
-		   converge->last.remaining_bytes <= converge->round_begin_bytes / 2);
+	if (predicted_ms < 0)
+		return false;
+	if (converge->rounds_without_gain > converge->options.stall_rounds + 2)
+		return true;
+	return converge->last_least_ms >= 0 && predicted_ms <= converge->last_least_ms + converge->last_least_ms / 10;
 }
 
 /* ---- decisions ---- */
@@ -261,7 +271,7 @@ static void decide(struct nova_converge *converge, const struct nova_sample *sam
 static void throttle_more(struct nova_converge *converge, const struct nova_sample *sample)
 {
 	if (converge->throttle >= THROTTLE_MOST) {
-		if (local_minimum(converge, sample))
+		if (local_minimum(converge, sample, converge->decision.predicted_downtime_ms))
 			decide(converge, sample, NOVA_CONVERGE_SWITCH, "stalled at full throttle: switching at a local minimum");
 		return;
 	}
@@ -276,7 +286,7 @@ static void throttle_more(struct nova_converge *converge, const struct nova_samp
 
 static void on_stall(struct nova_converge *converge, const struct nova_sample *sample, bool too_long)
 {
-	bool minimum = local_minimum(converge, sample) || too_long;
+	bool minimum = local_minimum(converge, sample, converge->decision.predicted_downtime_ms) || too_long;
 
 	switch (converge->options.policy) {
 	case NOVA_STALL_WAIT:

@@ -163,8 +163,6 @@ static void look(struct dest *dest)
 {
 	if (row_is(dest->job, "receive") && may_commit(dest))
 		nova_run_done(dest->job->run);
-	else if (row_is(dest->job, "drain") && dest->loaded)
-		nova_run_done(dest->job->run);
 }
 
 static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
@@ -282,22 +280,23 @@ static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nov
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	if (!json_is_true(json_object_get(job->args, "run"))) {
-		if (!dest->cold)
-			nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "arrived paused");
-		else
-			nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "arrived stopped");
-		return runs(job, NULL, err);
+	bool go = json_is_true(json_object_get(job->args, "run"));
+
+	if (dest->cold) {
+		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "arrived stopped");
+		return go ? nova_job_call_then(job, NOVA_VERB_START, json_object(), runs, err) : runs(job, NULL, err);
 	}
-	return nova_job_call_then(job, dest->cold ? NOVA_VERB_START : NOVA_VERB_RESUME, json_object(), runs, err);
+	return nova_job_call_then(job, go ? NOVA_VERB_RESUME : NOVA_VERB_PAUSE, json_object(), runs, err);
 }
 
+/* Postcopy: the guest runs and still asks for pages. The source closes the session when its QEMU has heard
+ * that all have arrived; until then the way back to it must stay open. */
 static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	return dest->cold || dest->loaded || !dest->postcopy ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
+	return dest->incoming && dest->postcopy && !dest->cold ? NOVA_STEP_WAIT : NOVA_STEP_DONE;
 }
 
 static const struct nova_step dest_steps[] = {
@@ -606,7 +605,9 @@ static void session_closed(void *arg, const struct nova_error *err)
 
 		nova_error_prefix(&why, "link from %s", incoming->peer);
 		dest->incoming = NULL;
-		if (row_is(job, "drain"))
+		if (row_is(job, "drain") && dest->loaded)
+			nova_run_done(job->run);
+		else if (row_is(job, "drain"))
 			nova_run_fail(job->run, &why);
 		else
 			give_up(job, &why);

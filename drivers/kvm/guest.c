@@ -251,11 +251,11 @@ static void migration_event(struct kvm_guest *live, json_t *data)
 		migration_failed(live);
 		return;
 	}
-	if (strcmp(status, "completed") == 0) {
+	/* In postcopy the destination runs already when it completes: that is not ours to change. */
+	if (strcmp(status, "completed") == 0 && strcmp(kvm_guest_role(live->guest), "source") == 0) {
 		json_object_set_new(live->guest->runtime, "disks_elsewhere", json_true());
 		kvm_guest_save(live->qemu.kvm, live->guest);
-		if (strcmp(kvm_guest_role(live->guest), "destination") != 0)
-			nova_guest_set_state(live->guest, NOVA_GUEST_MIGRATED, "the stream is complete");
+		nova_guest_set_state(live->guest, NOVA_GUEST_MIGRATED, "the stream is complete");
 	}
 	nova_guest_event(live->guest, "MIGRATION", data);
 }

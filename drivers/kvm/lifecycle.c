@@ -242,11 +242,17 @@ static enum nova_step_result halt(struct nova_run *run, void *ctx, struct nova_e
 
 static enum nova_step_result tell_paused(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	struct kvm_task *task = ctx;
+	struct nova_guest *guest = ((struct kvm_task *)ctx)->guest;
 
-	if (task->guest->state == NOVA_GUEST_RUNNING)
-		kvm_guest_state(task->guest, NOVA_GUEST_PAUSED, "paused");
-	return NOVA_STEP_DONE;
+	if (guest->state == NOVA_GUEST_RUNNING)
+		kvm_guest_state(guest, NOVA_GUEST_PAUSED, "paused");
+	if (guest->state != NOVA_GUEST_INCOMING)
+		return NOVA_STEP_DONE;
+	/* A guest that was paused at its source has arrived: it is ours, and stays paused. */
+	json_object_del(guest->runtime, "migration");
+	json_object_del(guest->runtime, "disks_elsewhere");
+	kvm_guest_state(guest, NOVA_GUEST_PAUSED, "arrived paused");
+	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
 KVM_VERB(pause)
