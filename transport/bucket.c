@@ -24,6 +24,8 @@ static void refill(struct bucket *bucket, uint64_t now_ns)
 	double most = bytes_a_second(bucket) * (bucket->waiting ? LATE_BURST_S : IDLE_BURST_S);
 
 	bucket->at_ns = now_ns;
+	if (most < bucket->tokens)
+		most = bucket->tokens; /* what was given stays */
 	bucket->tokens += elapsed_s * bytes_a_second(bucket);
 	if (bucket->tokens > most)
 		bucket->tokens = most;

@@ -214,8 +214,7 @@ static int listen_all(struct nova_links *links, struct nova_error *err)
 	links->listeners = calloc(json_array_size(links->settings.listen) + 1, sizeof(*links->listeners));
 	if (!links->listeners)
 		return nova_error_set(err, NOVA_SYSTEM, "no memory to listen");
-	json_array_foreach(links->settings.listen, i, text)
-	{
+	json_array_foreach (links->settings.listen, i, text) {
 		if (listen_on(links, json_string_value(text), err) < 0)
 			return -1;
 	}

@@ -100,9 +100,9 @@ bool request_depth_ok(const char *text, size_t length)
 
 	for (size_t i = 0; i < length; i++) {
 		if (quoted) {
-			i += text[i] == '\\';
-			quoted = i >= length || text[i] != '"' || text[i - 1] == '\\';
-			if (i < length && text[i] == '"' && text[i - 1] != '\\')
+			if (text[i] == '\\')
+				i++;
+			else if (text[i] == '"')
 				quoted = false;
 		} else if (text[i] == '"') {
 			quoted = true;

@@ -621,8 +621,9 @@ static void check_lane(struct lane *lane, uint64_t now)
 	}
 }
 
-static void check_limits(struct nova_session *session, uint64_t now)
+static void check_limits(struct nova_session *session)
 {
+	uint64_t now = links_now_ns();
 	struct nova_error err = session->dial.last;
 
 	if (session->state == SESSION_LEAVING && now - session->leave_ns > SESSION_LEAVE_MS * 1000000ull) {
@@ -650,9 +651,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		if (lanes[i]->state == LANE_UP)
 			check_lane(lanes[i], now);
 	}
-	check_limits(session, now);
+	check_limits(session);
 	if (session->state != SESSION_CLOSED) {
-		measure_tick(session, now);
+		measure_tick(session, links_now_ns());
 		session_send(session);
 	}
 	links_leave(links);

@@ -18,8 +18,7 @@ static int check_addresses(const json_t *list, const char *what, struct nova_err
 
 	if (!json_is_array(list))
 		return nova_error_set(err, NOVA_INVALID, "%s: expected a list of HOST:PORT", what);
-	json_array_foreach((json_t *)list, i, text)
-	{
+	json_array_foreach ((json_t *)list, i, text) {
 		if (!json_is_string(text))
 			return nova_error_set(err, NOVA_INVALID, "%s: expected a list of HOST:PORT", what);
 		if (address_split(json_string_value(text), host, port, err) < 0)
@@ -61,8 +60,7 @@ static int read_peers(struct link_settings *settings, const json_t *peers, struc
 	settings->peers = calloc(json_object_size(settings->table) + 1, sizeof(*settings->peers));
 	if (!settings->table || !settings->peers)
 		return nova_error_set(err, NOVA_SYSTEM, "no memory for the peers");
-	json_object_foreach(settings->table, name, value)
-	{
+	json_object_foreach (settings->table, name, value) {
 		if (read_peer(settings, name, value, err) < 0)
 			return -1;
 	}

@@ -11,6 +11,12 @@ tests_unit_test_error_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_transport
 tests_unit_test_transport_SOURCES = tests/unit/test_transport.c tests/unit/transport_pair.h tests/unit/loop.h
 tests_unit_test_transport_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_transport_frames
+tests_unit_test_transport_frames_SOURCES = tests/unit/test_transport_frames.c
+tests_unit_test_transport_frames_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_transport_resume
+tests_unit_test_transport_resume_SOURCES = tests/unit/test_transport_resume.c tests/unit/transport_pair.h tests/unit/loop.h
+tests_unit_test_transport_resume_LDADD = $(UNIT_LDADD)
 
 tests_unit_test_cursor_SOURCES = tests/unit/test_cursor.c
 tests_unit_test_cursor_LDADD = $(UNIT_LDADD)

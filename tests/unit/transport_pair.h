@@ -269,9 +269,10 @@ struct hop {
 	struct hop *next;
 	struct proxy *proxy;
 	struct bufferevent *side[2];
+	bool ending; /* one side has ended: the other gets what is left */
 };
 
-static inline void hop_close(struct hop *hop)
+static inline void hop_close(struct hop *hop, bool reset)
 {
 	struct hop **at = &hop->proxy->hops;
 	struct linger hard = { 1, 0 };
@@ -280,7 +281,9 @@ static inline void hop_close(struct hop *hop)
 		at = &(*at)->next;
 	*at = hop->next;
 	for (int i = 0; i < 2; i++) {
-		setsockopt(bufferevent_getfd(hop->side[i]), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		if (reset)
+			setsockopt(
+			    bufferevent_getfd(hop->side[i]), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 		bufferevent_free(hop->side[i]);
 	}
 	free(hop);
@@ -302,13 +305,27 @@ static inline void hop_written(struct bufferevent *to, void *arg)
 {
 	struct hop *hop = arg;
 
-	bufferevent_enable(hop->side[hop->side[0] == to], EV_READ);
+	if (hop->ending)
+		hop_close(hop, false);
+	else
+		bufferevent_enable(hop->side[hop->side[0] == to], EV_READ);
 }
 
 static inline void hop_event(struct bufferevent *side, short what, void *arg)
 {
-	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		hop_close(arg);
+	struct hop *hop = arg;
+	struct bufferevent *to = hop->side[hop->side[0] == side];
+
+	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
+		return;
+	hop_read(side, hop);
+	if (what & BEV_EVENT_ERROR || hop->ending || !evbuffer_get_length(bufferevent_get_output(to))) {
+		hop_close(hop, false);
+		return;
+	}
+	hop->ending = true;
+	bufferevent_disable(side, EV_READ | EV_WRITE);
+	bufferevent_setwatermark(to, EV_WRITE, 0, 0);
 }
 
 static inline void proxy_accept(
@@ -364,7 +381,7 @@ static inline int proxy_port(const struct proxy *proxy)
 static inline void proxy_cut(struct proxy *proxy)
 {
 	while (proxy->hops)
-		hop_close(proxy->hops);
+		hop_close(proxy->hops, true);
 }
 
 static inline void proxy_close(struct proxy *proxy)
@@ -454,5 +471,85 @@ static inline void flow_closed(void *arg, const struct nova_error *err)
 }
 
 static const struct nova_channel_events flow_events = { flow_message, flow_room, flow_closed };
+
+/* ---- alpha, that dials, and beta, that listens ---- */
+
+struct pair {
+	struct loop loop;
+	struct authority ca;
+	struct end alpha, beta;
+};
+
+static inline void pair_init(struct pair *pair)
+{
+	struct link_settings settings;
+
+	loop_init(&pair->loop);
+	authority_init(&pair->loop, &pair->ca, "ca");
+	issue(&pair->loop, &pair->ca, "alpha", "alpha", 36000);
+	issue(&pair->loop, &pair->ca, "beta", "beta", 36000);
+	settings = end_settings(&pair->loop, "beta", "ca",
+	    json_pack("{s:[s], s:{s:{}}}", "listen", "127.0.0.1:0", "peers", "alpha"));
+	end_open(&pair->beta, &pair->loop, &settings);
+}
+
+static inline void pair_dialler(
+    struct pair *pair, const char *file, const char *ca, const char *address, const char *name)
+{
+	struct link_settings settings;
+
+	settings = end_settings(&pair->loop, file, ca,
+	    json_pack("{s:{s:{s:[s], s:s}}}", "peers", "beta", "address", address, "certificate-name", name));
+	end_open(&pair->alpha, &pair->loop, &settings);
+}
+
+static inline void dial(struct end *end, const struct nova_session_options *options)
+{
+	struct nova_error err;
+
+	end->session = session_dial(end->links, "beta", options, &end_events, end, &err);
+	if (!end->session)
+		fail_msg("%s", err.text);
+}
+
+static inline void pair_connect(struct pair *pair, const struct nova_session_options *options)
+{
+	char address[64];
+
+	snprintf(address, sizeof(address), "127.0.0.1:%d", links_port(pair->beta.links));
+	pair_dialler(pair, "alpha", "ca", address, "beta");
+	dial(&pair->alpha, options);
+	LOOP_UNTIL(&pair->loop, pair->alpha.up && pair->beta.up);
+}
+
+static inline void pair_release(struct pair *pair)
+{
+	end_close(&pair->alpha);
+	end_close(&pair->beta);
+	authority_release(&pair->ca);
+	remove_files(&pair->loop);
+	loop_release(&pair->loop);
+}
+
+static const struct nova_session_options plain = { .resume_limit_ms = 0, .lanes = 1 };
+
+static inline void open_flow(
+    struct pair *pair, struct flow *at_alpha, struct flow *at_beta, uint16_t id, enum nova_channel_kind kind)
+{
+	struct nova_error err;
+	int before = pair->beta.channels;
+
+	pair->beta.channel_events = &flow_events;
+	pair->beta.channel_arg = at_beta;
+	at_alpha->seed_out = at_beta->seed_in = id;
+	at_alpha->seed_in = at_beta->seed_out = id + 1000u;
+	at_alpha->channel = channel_open(pair->alpha.session, id, kind, &flow_events, at_alpha, &err);
+	if (!at_alpha->channel)
+		fail_msg("%s", err.text);
+	LOOP_UNTIL(&pair->loop, pair->beta.channels == before + 1);
+	at_beta->channel = pair->beta.channel;
+	assert_int_equal(pair->beta.channel_id, id);
+	assert_int_equal(pair->beta.kind, kind);
+}
 
 #endif
