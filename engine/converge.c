@@ -18,7 +18,7 @@
 #define DEFAULT_STALL_ROUNDS 3
 #define DEFAULT_FIXED_MS 30
 #define THROTTLE_FIRST 20
-#define THROTTLE_STEP 10
+#define THROTTLE_STEP 20
 #define THROTTLE_MOST 99
 #define LOG_FIRST 16 /* decisions kept from the beginning */
 #define LOG_LAST 48  /* and from the end */
@@ -279,8 +279,7 @@ static void throttle_more(struct nova_converge *converge, const struct nova_samp
 	if (converge->throttle > THROTTLE_MOST)
 		converge->throttle = THROTTLE_MOST;
 	converge->decision.throttle_percent = converge->throttle;
-	converge->rounds_without_gain = 0; /* see what it does for some rounds */
-	converge->best_begin_bytes = 0;
+	converge->rounds_without_gain = converge->options.stall_rounds - 1; /* see what it does for a round */
 	decide(converge, sample, NOVA_CONVERGE_THROTTLE, "stalled: the guest is slowed down");
 }
 

@@ -16,7 +16,7 @@
 enum nova_stall_policy {
 	NOVA_STALL_WAIT,     /* go on until max_ms */
 	NOVA_STALL_FORCE,    /* switch at the next local minimum, however long the pause */
-	NOVA_STALL_THROTTLE, /* slow the guest down, 20 % then 10 % more up to 99 %, then force */
+	NOVA_STALL_THROTTLE, /* slow the guest down, by 20 % more each round up to 99 %, then force */
 	NOVA_STALL_POSTCOPY, /* go to postcopy, if it is possible; otherwise force */
 	NOVA_STALL_ABORT,    /* give up, the guest stays at the source */
 	NOVA_STALL_POLICIES
