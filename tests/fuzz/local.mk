@@ -6,7 +6,7 @@ FUZZ_SECONDS = 20
 FUZZ_FLAGS = -rss_limit_mb=2048 -timeout=10 -print_final_stats=1
 fuzz_libs = libnova.la
 fuzz_link = $(AM_LDFLAGS) -fsanitize=fuzzer -static
-fuzz_programs = tests/fuzz/fuzz_qmp
+fuzz_programs = tests/fuzz/fuzz_qmp tests/fuzz/fuzz_frames
 
 if FUZZING
 fuzz_built = $(fuzz_programs)
@@ -15,6 +15,9 @@ endif
 
 EXTRA_DIST += tests/fuzz/corpus
 
+tests_fuzz_fuzz_frames_SOURCES = tests/fuzz/fuzz_frames.c
+tests_fuzz_fuzz_frames_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_frames_LDFLAGS = $(fuzz_link)
 tests_fuzz_fuzz_qmp_SOURCES = tests/fuzz/fuzz_qmp.c
 tests_fuzz_fuzz_qmp_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_qmp_LDFLAGS = $(fuzz_link)
