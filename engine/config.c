@@ -50,6 +50,7 @@ static const struct nova_param params[] = {
 	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },
 	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
 	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },
+	{ "fault-hook", NOVA_T_PATH, .metavar = "PROGRAM", .help = "for tests: runs, and is waited for, before each row of a job with JOB KIND SIDE STEP run|undo; a status other than 0 fails the row" },
 	{ "log-level", NOVA_T_CHOICE, .choices = "error|warning|info|debug", .fallback = "info", .metavar = "LEVEL", .help = "least important lines that are logged" },
 };
 

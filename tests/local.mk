@@ -5,6 +5,7 @@ TEST_EXTENSIONS = .sh
 include tests/unit/local.mk
 include tests/fuzz/local.mk
 include tests/integration/local.mk
+include tests/faults/local.mk
 
 dist_check_SCRIPTS = tests/layering
 TESTS += tests/layering
