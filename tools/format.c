@@ -186,8 +186,7 @@ static void compound(FILE *out, const char *name, const json_t *value)
 	size_t i;
 
 	if (json_is_array(value)) {
-		json_array_foreach(value, i, item)
-		{
+		json_array_foreach (value, i, item) {
 			char *text = format_member(name, item);
 			fprintf(out, "%s%s", between, text);
 			free(text);
@@ -195,8 +194,7 @@ static void compound(FILE *out, const char *name, const json_t *value)
 		}
 		return;
 	}
-	json_object_foreach((json_t *)value, key, item)
-	{
+	json_object_foreach ((json_t *)value, key, item) {
 		char *text = format_member(key, item);
 		struct text label = format_label(key);
 		fprintf(out, "%s%s %s", between, label.s, text);

@@ -173,8 +173,7 @@ static void complete_names(void *arg, FILE *out, const char *metavar)
 		return;
 	if (session_open(&session, arg, NULL) == 0)
 		session_call(&session, sources[s].command, NULL, COMPLETE_LIMIT_MS, &rows, NULL);
-	json_array_foreach(rows, i, item)
-	{
+	json_array_foreach (rows, i, item) {
 		name = json_string_value(json_object_get(item, sources[s].member));
 		if (name)
 			fprintf(out, "%s\n", name);

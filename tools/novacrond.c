@@ -116,11 +116,10 @@ static void print_peers(const json_t *peers)
 	json_t *peer, *address;
 	size_t i;
 
-	json_object_foreach((json_t *)peers, name, peer)
-	{
+	json_object_foreach ((json_t *)peers, name, peer) {
 		printf("\n[peer %s]\n", name);
-		json_array_foreach(json_object_get(peer, "address"), i, address)
-		    printf("address = %s\n", json_string_value(address));
+		json_array_foreach (json_object_get(peer, "address"), i, address)
+			printf("address = %s\n", json_string_value(address));
 		printf(
 		    "certificate-name = %s\n", json_string_value(json_object_get(peer, "certificate-name")));
 	}
@@ -140,7 +139,8 @@ static int print_config(const struct nova_config *config)
 		if (!value)
 			printf("# %s is not set\n", params[i].name);
 		else if (json_is_array(value))
-			json_array_foreach(value, index, item) print_value(&params[i], item);
+			json_array_foreach (value, index, item)
+				print_value(&params[i], item);
 		else
 			print_value(&params[i], value);
 	}

@@ -13,7 +13,8 @@
 #include <string.h>
 
 enum {
-	COLUMNS_MAX = 24
+	COLUMNS_MAX = 24,
+	LINE_MAX_COLUMNS = 100
 };
 
 struct column {
@@ -74,8 +75,10 @@ static void choose_columns(struct table *table, const json_t *rows, const char *
 		add_column(table, word, length);
 	if (table->count)
 		return;
-	json_array_foreach(rows, i, row) json_object_foreach(row, key, value) if (!has_column(table, key))
-	    add_column(table, key, strlen(key));
+	json_array_foreach (rows, i, row)
+		json_object_foreach (row, key, value)
+			if (!has_column(table, key))
+				add_column(table, key, strlen(key));
 }
 
 static bool is_empty(const json_t *value)
@@ -155,7 +158,8 @@ static void print_indented(FILE *out, const json_t *rows, const char *columns, u
 
 	choose_columns(&table, rows, columns);
 	for (size_t c = 0; c < table.count; c++) {
-		json_array_foreach(rows, i, row) measure(&table.columns[c], row);
+		json_array_foreach (rows, i, row)
+			measure(&table.columns[c], row);
 		if (table.columns[c].used)
 			last = c;
 	}
@@ -163,8 +167,7 @@ static void print_indented(FILE *out, const json_t *rows, const char *columns, u
 		return;
 	fprintf(out, "%*s", (int)indent, "");
 	print_head(out, &table, last);
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach (rows, i, row) {
 		fprintf(out, "%*s", (int)indent, "");
 		for (size_t c = 0; c <= last; c++) {
 			char *text;
@@ -181,6 +184,25 @@ static void print_indented(FILE *out, const json_t *rows, const char *columns, u
 void table_print(FILE *out, const json_t *rows, const char *columns)
 {
 	print_indented(out, rows, columns, 0);
+}
+
+/* Break long lists behind a comma; the rest starts in the same column. */
+static void put_wrapped(FILE *out, const char *text, size_t column)
+{
+	size_t at = column;
+
+	while (*text) {
+		const char *comma = strstr(text, ", ");
+		size_t length = comma ? (size_t)(comma - text) + 2 : strlen(text);
+		if (at > column && at + length > LINE_MAX_COLUMNS) {
+			fprintf(out, "\n%*s", (int)column, "");
+			at = column;
+		}
+		fprintf(out, "%.*s", (int)length, text);
+		at += length;
+		text += length;
+	}
+	fputc('\n', out);
 }
 
 static void print_member(FILE *out, const char *key, json_t *value, size_t width, unsigned indent)
@@ -200,7 +222,8 @@ static void print_member(FILE *out, const char *key, json_t *value, size_t width
 		return;
 	}
 	text = is_empty(value) ? strdup("-") : format_member(key, value);
-	fprintf(out, "%*s%s\n", (int)(width - strlen(label.s) + 2), "", text);
+	fprintf(out, "%*s", (int)(width - strlen(label.s) + 2), "");
+	put_wrapped(out, text, indent + width + 2);
 	free(text);
 }
 
@@ -221,8 +244,7 @@ void object_print(FILE *out, const json_t *object, const char *first, unsigned i
 	size_t width = 0, length;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, key, value)
-	{
+	json_object_foreach ((json_t *)object, key, value) {
 		size_t label = strlen(format_label(key).s);
 		if (label > width)
 			width = label;
@@ -234,6 +256,7 @@ void object_print(FILE *out, const json_t *object, const char *first, unsigned i
 		if (value)
 			print_member(out, name, value, width, indent);
 	}
-	json_object_foreach((json_t *)object, key, value) if (!among(first, key))
-	    print_member(out, key, value, width, indent);
+	json_object_foreach ((json_t *)object, key, value)
+		if (!among(first, key))
+			print_member(out, key, value, width, indent);
 }

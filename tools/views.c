@@ -107,11 +107,9 @@ static json_t *driver_matrix(const json_t *drivers)
 	const char *verb;
 	size_t i, j;
 
-	json_array_foreach(drivers, i, driver)
-	{
+	json_array_foreach (drivers, i, driver) {
 		j = 0;
-		json_object_foreach(json_object_get(driver, "verbs"), verb, value)
-		{
+		json_object_foreach (json_object_get(driver, "verbs"), verb, value) {
 			json_t *row = json_array_get(rows, j);
 			while (row && strcmp(string_of(row, "verb"), verb))
 				row = json_array_get(rows, ++j);
@@ -136,8 +134,7 @@ static void view_drivers(FILE *out, const json_t *drivers)
 		fputc('\n', out);
 		table_print(out, matrix, NULL);
 	}
-	json_array_foreach(drivers, i, driver)
-	{
+	json_array_foreach (drivers, i, driver) {
 		const json_t *facts = json_object_get(driver, "facts");
 		if (!json_object_size(facts))
 			continue;
@@ -155,12 +152,10 @@ static void view_metrics(FILE *out, const json_t *metrics)
 	const char *name, *label;
 	json_t *value, *one;
 
-	json_object_foreach((json_t *)metrics, name, value)
-	{
+	json_object_foreach ((json_t *)metrics, name, value) {
 		if (json_is_number(value))
 			fprintf(out, "%s %s\n", name, format_number(json_number_value(value)).s);
-		json_object_foreach(value, label, one)
-		{
+		json_object_foreach (value, label, one) {
 			put_clean(out, name, "", " ");
 			put_clean(out, "", label, " ");
 			fprintf(out, "%s\n", format_number(json_number_value(one)).s);
@@ -176,12 +171,47 @@ static const struct view *view_of(const char *command)
 	return NULL;
 }
 
+/* Sizes in a specification have no unit in their names, but the driver's rows know. */
+static void view_guest(FILE *out, const json_t *guest, const char *first)
+{
+	json_t *shown = json_deep_copy(guest), *spec = json_object_get(shown, "spec"), *value;
+	const struct nova_param *params;
+	size_t count = 0;
+
+	params = nova_driver_params(string_of(guest, "driver"), &count);
+	for (size_t i = 0; params && i < count; i++) {
+		value = json_object_get(spec, params[i].name);
+		if (params[i].type == NOVA_T_BYTES && json_is_integer(value))
+			json_object_set_new(
+			    spec, params[i].name, json_string(format_bytes(json_number_value(value)).s));
+	}
+	object_print(out, shown, first, 0);
+	json_decref(shown);
+}
+
+/* Commands whose answer is the guest as it is now: what changed is its state. */
+static bool changes_guest(const char *command)
+{
+	static const char *const commands[] = { "create", "adopt", "start", "stop", "pause", "resume",
+		"restore" };
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(commands[i], command))
+			return true;
+	return false;
+}
+
 void view_answer(FILE *out, const char *command, const json_t *answer)
 {
 	const struct view *view = view_of(command);
 	char *text;
 
-	if (json_is_array(answer) && !json_array_size(answer)) {
+	if (json_is_object(answer) && changes_guest(command)) {
+		put_clean(out, "", string_of(answer, "name"), " ");
+		put_clean(out, "", string_of(answer, "state"), "\n");
+	} else if (json_is_object(answer) && !strcmp(command, "show")) {
+		view_guest(out, answer, view->columns);
+	} else if (json_is_array(answer) && !json_array_size(answer)) {
 		fprintf(out, "%s\n", view && view->none ? view->none : "none");
 	} else if (json_is_array(answer) && !strcmp(command, "drivers")) {
 		view_drivers(out, answer);

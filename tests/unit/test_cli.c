@@ -520,6 +520,37 @@ static void test_outcome(void **state)
 	json_decref(ended);
 }
 
+static void shows(const char *command, const char *answer, const char *expected)
+{
+	json_t *value = json_loads(answer, JSON_DECODE_ANY, NULL);
+	char text[2048];
+
+	assert_non_null(value);
+	PRINTED(text, view_answer(out, command, value));
+	assert_string_equal(text, expected);
+	json_decref(value);
+}
+
+static void test_answers(void **state)
+{
+	shows("list", "[]", "no guests\n");
+	shows("list",
+	    "[{\"name\":\"a\",\"state\":\"running\",\"needs\":{\"memory_bytes\":1073741824,\"vcpus\":2},"
+	    "\"job\":null}]",
+	    "NAME  STATE    MEMORY  VCPUS\na     running   1 GiB      2\n");
+	shows("start", "{\"name\":\"a\",\"state\":\"running\",\"uuid\":\"x\"}", "a running\n");
+	shows("delete", "{}", "");
+	shows("show", "{\"name\":\"a\",\"driver\":\"kvm\",\"spec\":{\"memory\":268435456,\"vcpus\":1}}",
+	    "name    a\ndriver  kvm\nspec\n  memory  256 MiB\n  vcpus   1\n");
+	shows("metrics", "{\"one\":1,\"jobs\":{\"undone\":2}}", "one 1\njobs undone 2\n");
+	shows("metrics", "\"# HELP a\\na 1\\n\"", "# HELP a\na 1\n");
+	shows("drivers",
+	    "[{\"name\":\"kvm\",\"found\":true,\"version\":\"7.2\",\"verbs\":{\"start\":true,\"stop\":true}},"
+	    "{\"name\":\"lxc\",\"found\":false,\"why\":\"no lxc\",\"verbs\":{\"stop\":\"not there\"}}]",
+	    "NAME  FOUND  VERSION  WHY\nkvm   yes    7.2      -\nlxc   no     -        no lxc\n\n"
+	    "VERB   KVM  LXC\nstart  yes  -\nstop   yes  not there\n");
+}
+
 static void test_exit_codes(void **state)
 {
 	assert_int_equal(exit_of(NOVA_OK), 0);
@@ -555,6 +586,7 @@ int main(void)
 		cmocka_unit_test(test_progress_line),
 		cmocka_unit_test(test_progress_news),
 		cmocka_unit_test(test_outcome),
+		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_exit_codes),
 	};
 
