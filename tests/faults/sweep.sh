@@ -29,7 +29,7 @@ write_hook() {
 	case \$side in source) own=\$source peer=\$destination ;; *) own=\$destination peer=\$source ;; esac
 	kill_qemu() {
 		for file in /proc/[0-9]*/cmdline; do
-			tr '\0' ' ' <"\$file" 2>/dev/null | grep -q "^[^ ]*qemu-system.*$tmp/\$1/run/guests/g/" || continue
+			tr '\0' ' ' 2>/dev/null <"\$file" | grep -q "^[^ ]*qemu-system.*$tmp/\$1/run/guests/g/" || continue
 			pid=\${file#/proc/}
 			kill -9 "\${pid%/cmdline}"
 		done
@@ -52,6 +52,7 @@ write_hook() {
 start_proxies() {
 	for host in alpha beta; do
 		"$NOVA_TOOLS/tcp_proxy" "$address" "$address:$(cat "$tmp/$host.port")" "$tmp/proxy-$host.fifo" >"$tmp/proxy-$host.port" &
+		echo $! >"$tmp/proxy-$host.pid"
 		wait_for "the proxy of $host" 5 test -s "$tmp/proxy-$host.port"
 		peer=$(other_host $host)
 		sed -i "/^\[peer $host\]/,\$s/^address = .*/address = $address:$(cat "$tmp/proxy-$host.port")/" "$tmp/$peer.conf"
@@ -68,7 +69,7 @@ revive() {
 
 qemus() {
 	for host in alpha beta; do
-		qemu_pid "$host" g
+		qemu_pid "$host" g || :
 	done | wc -l
 }
 
@@ -150,6 +151,11 @@ for row in $ROWS; do
 		one "${row%:*}" "${row#*:}" "$fault"
 		pairs=$((pairs + 1))
 	done
+done
+for host in alpha beta; do
+	kill "$(cat "$tmp/proxy-$host.pid")"
+	wait "$(cat "$tmp/proxy-$host.pid")" || :
+	rm -f "$tmp/proxy-$host.fifo"
 done
 finish
 echo "$pairs pairs of row and fault: the guest ran on exactly one side after each, nothing was left behind"
