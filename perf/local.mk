@@ -6,11 +6,14 @@
 # QUICK=1: one run, a smaller guest, fewer peers, at most 5 minutes. RESULTS: one JSON object a run is appended.
 # Programs that measure one part (codec, link, monitors) are added to perf_programs; they print their figures, fail
 # when a limit is not held, and read QUICK and RESULTS from the environment.
-perf_programs = perf/qmp_sockets
+perf_programs = perf/qmp_sockets perf/link_bench
 EXTRA_PROGRAMS += $(perf_programs)
 
 perf_qmp_sockets_SOURCES = perf/qmp_sockets.c
 perf_qmp_sockets_LDADD = libnova.la
+
+perf_link_bench_SOURCES = perf/link_bench.c
+perf_link_bench_LDADD = libnova.la
 
 # Queries to 200 monitors while the same reactor moves bulk data.
 bench-qmp: perf/qmp_sockets

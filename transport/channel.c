@@ -16,7 +16,8 @@
 
 #define ACK_FRAMES 1024u
 #define ACK_DELAY_NS 10000000ull
-#define MEASURE_MIN_NS 20000000ull
+#define MEASURE_MIN_NS 20000000ull /* a shorter time says little about a rate */
+#define HORIZON_NS 5000000ull      /* added to the round trip: what the ends take to answer */
 
 static struct channel *of(struct nova_channel *public)
 {
@@ -52,23 +53,24 @@ struct channel *channel_find(struct nova_session *session, uint16_t id)
 
 static void follow(struct channel *channel)
 {
-	uint64_t now = links_now_ns(), elapsed = now - channel->measure_ns, least = MEASURE_MIN_NS;
-	uint64_t rtt_ns = (uint64_t)channel->session->rtt_min_us * 1000, wish;
+	uint64_t now = links_now_ns(), elapsed = now - channel->measure_ns;
+	uint64_t rtt_ns = (uint64_t)channel->session->rtt_min_us * 1000;
+	uint32_t window = channel->in.window;
+	double rate, wish;
 
-	if (least < rtt_ns)
-		least = rtt_ns;
-	if (!channel->measure_ns || elapsed < least) {
-		if (!channel->measure_ns)
-			channel->measure_ns = now;
+	if (!channel->measure_ns)
+		channel->measure_ns = now;
+	if (elapsed < rtt_ns || elapsed < MEASURE_MIN_NS || channel->measure_ns == now)
 		return;
-	}
-	wish = (uint64_t)((double)(channel->in.consumed - channel->measure_consumed) / (double)elapsed *
-	                  (double)least * 2);
-	if (wish < channel->in.window - channel->in.window / 8)
-		wish = channel->in.window - channel->in.window / 8;
-	channel->in.window = wish < FRAME_WINDOW_MIN   ? FRAME_WINDOW_MIN
-	                     : wish > FRAME_WINDOW_MAX ? FRAME_WINDOW_MAX
-	                                               : (uint32_t)wish;
+	rate = (double)(channel->in.consumed - channel->measure_consumed) / (double)elapsed;
+	wish = rate * (double)(rtt_ns + HORIZON_NS) * 2;
+	if (wish < window - window / 8)
+		wish = window - window / 8;
+	if (wish < FRAME_WINDOW_MIN)
+		wish = FRAME_WINDOW_MIN;
+	if (wish > FRAME_WINDOW_MAX)
+		wish = FRAME_WINDOW_MAX;
+	channel->in.window = (uint32_t)wish;
 	channel->measure_ns = now;
 	channel->measure_consumed = channel->in.consumed;
 }
