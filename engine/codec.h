@@ -80,8 +80,22 @@ uint8_t *nova_encoder_space(struct nova_encoder *encoder, size_t *room);
 void nova_encoder_filled(struct nova_encoder *encoder, size_t length);
 int nova_encoder_step(struct nova_encoder *encoder, bool flush, struct nova_error *err);
 /* From the next block on; NOVA_INVALID for a codec or level there is not. */
+/* NOVA_CODEC_AUTO chooses for itself (level is ignored). */
 int nova_encoder_set_codec(
     struct nova_encoder *encoder, enum nova_codec codec, int level, struct nova_error *err);
+/* With NOVA_CODEC_AUTO: what the link took, several times a second, and whether there always was more to
+ * send. The codec follows. cpu_share: the part of one core that may be used, 0: the default (0.85). */
+void nova_encoder_link_rate(struct nova_encoder *encoder, double bytes_per_second, bool queue_full);
+void nova_encoder_cpu_share(struct nova_encoder *encoder, double cpu_share);
+/* The choices so far, first to last; borrowed until the next call into the encoder. */
+struct nova_codec_choice {
+	uint64_t t_ms; /* since the encoder was made */
+	enum nova_codec codec;
+	int level;
+	uint64_t link_Bps, codec_Bps; /* what the choice was based on, bytes a second */
+	double ratio;                 /* of bodies, without what the history saved before */
+};
+const struct nova_codec_choice *nova_encoder_choices(const struct nova_encoder *encoder, size_t *count);
 /* Of the raw bytes fed so far, also those not yet emitted. */
 void nova_encoder_digest(const struct nova_encoder *encoder, uint8_t digest[16], uint64_t *raw_bytes);
 void nova_encoder_stats(const struct nova_encoder *encoder, struct nova_codec_stats *stats);

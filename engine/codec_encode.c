@@ -12,6 +12,7 @@
  * codec, 0.1 ms with LZ4, 0.2 to 1.5 ms with zstd levels 1 to 9.
  */
 #include "codec.h"
+#include "adapt.h"
 #include "codec_block.h"
 #include "codec_pack.h"
 #include "cursor.h"
@@ -48,6 +49,8 @@ struct nova_encoder {
 	void *arg;
 	enum nova_codec codec;
 	int level;
+	struct nova_adapt *adapt; /* NULL: codec and level are pinned */
+	uint64_t born_ns;
 	struct nova_packer *packer;
 	struct nova_history *history; /* NULL: none */
 	XXH3_state_t *digest;
@@ -295,6 +298,19 @@ static int emit_packed(struct nova_encoder *enc, enum nova_codec codec, bool fre
 	return 0;
 }
 
+static int pack(struct nova_encoder *enc, size_t length, const uint8_t **packed, size_t *packed_length,
+    bool *fresh, struct nova_error *err)
+{
+	uint64_t began = nova_codec_clock_ns();
+
+	if (nova_packer_pack(enc->packer, enc->codec, enc->level, length, packed, packed_length, fresh, err) <
+	    0)
+		return -1;
+	if (enc->adapt)
+		nova_adapt_block(enc->adapt, length, *packed_length, nova_codec_clock_ns() - began);
+	return 0;
+}
+
 static int end_block(struct nova_encoder *enc, struct nova_error *err)
 {
 	struct building *b = &enc->block;
@@ -307,8 +323,7 @@ static int end_block(struct nova_encoder *enc, struct nova_error *err)
 	if (b->tokens.bad || b->content_bytes > NOVA_BLOCK_RAW_MAX)
 		return nova_error_set(err, NOVA_SYSTEM, "a block outgrew its limits");
 	memcpy(b->content + b->content_bytes, b->token_space, tokens);
-	if (nova_packer_pack(enc->packer, enc->codec, enc->level, b->content_bytes + tokens, &packed,
-	        &packed_length, &fresh, err) < 0 ||
+	if (pack(enc, b->content_bytes + tokens, &packed, &packed_length, &fresh, err) < 0 ||
 	    emit_packed(enc, enc->codec, fresh, packed, packed_length, tokens, err) < 0)
 		return -1;
 	b->content = NULL;
@@ -434,9 +449,36 @@ int nova_encoder_set_codec(struct nova_encoder *enc, enum nova_codec codec, int 
 	if (level < 0 || level > highest[codec])
 		return nova_error_set(err, NOVA_INVALID, "codec %s has levels 0 to %d, not %d",
 		    nova_codec_name(codec), highest[codec], level);
-	enc->codec = codec == NOVA_CODEC_AUTO ? NOVA_CODEC_LZ4 : codec;
+	if (codec == NOVA_CODEC_AUTO) {
+		if (!enc->adapt && !(enc->adapt = nova_adapt_new(err)))
+			return -1;
+		nova_adapt_choice(enc->adapt, &enc->codec, &enc->level);
+		return 0;
+	}
+	enc->adapt = nova_adapt_free(enc->adapt);
+	enc->codec = codec;
 	enc->level = level ? level : 1;
 	return 0;
+}
+
+void nova_encoder_link_rate(struct nova_encoder *enc, double bytes_per_second, bool queue_full)
+{
+	uint64_t now_ms = (nova_codec_clock_ns() - enc->born_ns) / 1000000;
+
+	if (enc->adapt && nova_adapt_link(enc->adapt, now_ms, bytes_per_second, queue_full))
+		nova_adapt_choice(enc->adapt, &enc->codec, &enc->level);
+}
+
+void nova_encoder_cpu_share(struct nova_encoder *enc, double cpu_share)
+{
+	if (enc->adapt)
+		nova_adapt_cpu_share(enc->adapt, cpu_share);
+}
+
+const struct nova_codec_choice *nova_encoder_choices(const struct nova_encoder *enc, size_t *count)
+{
+	*count = 0;
+	return enc->adapt ? nova_adapt_log(enc->adapt, count) : NULL;
 }
 
 struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
@@ -453,6 +495,7 @@ struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
 	enc->block.content = NULL;
 	enc->emit = emit;
 	enc->arg = arg;
+	enc->born_ns = nova_codec_clock_ns();
 	enc->packer = nova_packer_new(err);
 	enc->digest = XXH3_createState();
 	if (scanner && (enc->scanner = scanner->new ()))
@@ -476,6 +519,7 @@ struct nova_encoder *nova_encoder_free(struct nova_encoder *enc)
 	if (enc->ops)
 		enc->ops->free(enc->scanner);
 	XXH3_freeState(enc->digest);
+	nova_adapt_free(enc->adapt);
 	nova_packer_free(enc->packer);
 	nova_history_free(enc->history);
 	free(enc);

@@ -49,6 +49,8 @@ libnova_la_SOURCES += \
 
 # the codec of the data path
 libnova_la_SOURCES += \
+	engine/adapt.c \
+	engine/adapt.h \
 	engine/codec.c \
 	engine/codec_block.h \
 	engine/codec_decode.c \

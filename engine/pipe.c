@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define TURN_NS 2000000u
+#define RATE_MS 100   /* how often the encoder hears what the link takes */
 #define PAUSE_US 1000 /* how long a busy link waits for more before it sends what there is */
 
 enum out_state {
@@ -49,7 +50,10 @@ struct nova_pipe {
 	struct event *readable, *writable, *pause, *out_turn, *in_turn, *report;
 
 	enum out_state out;
-	bool out_blocked; /* no room in the channel */
+	bool out_blocked;             /* no room in the channel */
+	uint64_t emitted;             /* bytes of messages */
+	uint64_t rate_ns, rate_bytes; /* when the rate was last reported, and what had left by then */
+	uint64_t blocked_ns, blocked_since_ns; /* since then; 0: not blocked now */
 
 	struct held *first, **last;
 	size_t held_bytes;
@@ -122,6 +126,7 @@ static void on_emit(void *arg, struct nova_buf *buf)
 {
 	struct nova_pipe *pipe = arg;
 
+	pipe->emitted += buf->length;
 	if (pipe->channel)
 		pipe->channel->ops->send(pipe->channel, buf);
 	else
@@ -193,17 +198,45 @@ static int out_next(struct nova_pipe *pipe)
 	return 0;
 }
 
+static void set_blocked(struct nova_pipe *pipe, uint64_t now, bool blocked)
+{
+	if (pipe->blocked_since_ns)
+		pipe->blocked_ns += now - pipe->blocked_since_ns;
+	pipe->blocked_since_ns = blocked ? now : 0;
+	pipe->out_blocked = blocked;
+}
+
+/* Tell the encoder what has left since the last time. The link is what limits us if we stood before a full
+ * queue for more than a fifth of that time. */
+static void report_rate(struct nova_pipe *pipe, uint64_t now)
+{
+	uint64_t left = pipe->emitted - pipe->channel->ops->unacknowledged(pipe->channel);
+	uint64_t ns = now - pipe->rate_ns;
+
+	if (ns < RATE_MS * 1000000ull)
+		return;
+	set_blocked(pipe, now, pipe->out_blocked);
+	if (pipe->rate_ns && left > pipe->rate_bytes)
+		nova_encoder_link_rate(pipe->encoder, (double)(left - pipe->rate_bytes) * 1e9 / (double)ns,
+		    pipe->blocked_ns > ns / 5);
+	pipe->rate_ns = now;
+	pipe->rate_bytes = left;
+	pipe->blocked_ns = 0;
+}
+
 static void pump_out(struct nova_pipe *pipe)
 {
 	uint64_t began = nova_codec_clock_ns();
 	struct nova_error err;
 
-	pipe->out_blocked = false;
+	set_blocked(pipe, began, false);
+	if (!pipe->broken && pipe->out != OUT_DONE)
+		report_rate(pipe, began);
 	while (!pipe->broken && pipe->out != OUT_DONE) {
 		int rc;
 
 		if (pipe->channel->ops->room(pipe->channel) == 0) {
-			pipe->out_blocked = true;
+			set_blocked(pipe, nova_codec_clock_ns(), true);
 			event_del(pipe->readable);
 			event_del(pipe->pause);
 			return;
@@ -468,6 +501,16 @@ void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats
 	stats->socket_in_bytes = pipe->socket_in_bytes;
 	stats->socket_out_bytes = pipe->socket_out_bytes;
 	stats->held_bytes = pipe->held_bytes + pipe->raw_left;
+}
+
+const struct nova_codec_choice *nova_pipe_choices(const struct nova_pipe *pipe, size_t *count)
+{
+	return nova_encoder_choices(pipe->encoder, count);
+}
+
+void nova_pipe_cpu_share(struct nova_pipe *pipe, double cpu_share)
+{
+	nova_encoder_cpu_share(pipe->encoder, cpu_share);
 }
 
 void nova_pipe_digest_out(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes)

@@ -37,6 +37,10 @@ struct nova_pipe *nova_pipe_new(struct event_base *base, const struct nova_link_
     struct nova_error *err);
 struct nova_pipe *nova_pipe_free(struct nova_pipe *pipe);
 void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats);
+/* With out.codec NOVA_CODEC_AUTO: the codecs chosen so far (see nova_encoder_choices), and the part of a core
+ * that encoding may take. */
+const struct nova_codec_choice *nova_pipe_choices(const struct nova_pipe *pipe, size_t *count);
+void nova_pipe_cpu_share(struct nova_pipe *pipe, double cpu_share);
 /* Raw bytes and digest seen so far, to the channel (encoder) or to the socket (decoder). */
 void nova_pipe_digest_out(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes);
 void nova_pipe_digest_in(const struct nova_pipe *pipe, uint8_t digest[16], uint64_t *raw_bytes);

@@ -60,3 +60,8 @@ EXTRA_DIST += perf/netns perf/linkem_check
 check-linkem: perf/linkem
 	LINKEM=perf/linkem $(srcdir)/perf/linkem_check
 .PHONY: check-linkem
+
+# The codec's cost per core beside that of its parts.
+perf_programs += perf/codec_bench
+perf_codec_bench_SOURCES = perf/codec_bench.c
+perf_codec_bench_LDADD = libnova.la

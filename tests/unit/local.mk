@@ -74,3 +74,6 @@ tests_unit_test_store_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_converge
 tests_unit_test_converge_SOURCES = tests/unit/test_converge.c
 tests_unit_test_converge_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_adapt
+tests_unit_test_adapt_SOURCES = tests/unit/test_adapt.c
+tests_unit_test_adapt_LDADD = $(UNIT_LDADD)
