@@ -38,7 +38,7 @@ bench: all $(perf_programs) guest/initrd
 	echo "== migration"; \
 	$(bench_harness) || failed="$$failed migration"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
-bench-wan: all guest/initrd
+bench-wan: all perf/linkem guest/initrd
 	$(bench_harness) --wan
 .PHONY: bench bench-wan bench-qmp
 

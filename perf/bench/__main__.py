@@ -47,9 +47,9 @@ SUITES = {
     "plain": {"links": ["loopback", "100mbit"], "workloads": ["edits"], "guest": "1g", "runs": 3,
               "peers": list(PEERS), "limit": 180.0},
     "plain-quick": {"guest": "512m", "runs": 1, "peers": ["qemu-tcp", "qemu-multifd-zstd", "novacron"], "limit": 60.0},
-    "wan": {"links": ["100mbit"], "workloads": ["idle", "edits", "text40"], "guest": "1g", "runs": 5,
+    "wan": {"links": ["100mbit", "100mbit-150ms"], "workloads": ["idle", "edits", "text40"], "guest": "1g", "runs": 5,
             "peers": list(PEERS), "limit": 180.0},
-    "wan-quick": {"workloads": ["edits"], "guest": "512m", "runs": 1,
+    "wan-quick": {"links": ["100mbit-150ms"], "workloads": ["edits"], "guest": "512m", "runs": 1,
                   "peers": ["qemu-tcp", "qemu-multifd-zstd", "novacron"], "limit": 60.0},
 }
 

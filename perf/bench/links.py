@@ -5,9 +5,8 @@ A host is a network namespace held open by a sleeping process; it has no name in
 last process ends. Every process started on a host (and whatever that process starts) lives in its namespace: that is how
 the processes of a run are found, metered and in the end killed, even those a daemon started.
 
-loopback is one namespace that plays both hosts. 100mbit and 1gbit are a veth pair with tbf on both ends; links with delay
-or loss go through the emulator perf/linkem. Not here: the delay of real network cards, and rates above what tbf can pace
-(it carries 500 to 700 Mbit/s of a nominal 1 Gbit/s on some kernels: the results tell what it was).
+loopback is one namespace that plays both hosts; veth is an unshaped pair; 100mbit is a pair with tbf on both ends. Links with
+delay, and 1 Gbit/s, go through the emulator perf/linkem. Not here: network cards, and rates the emulator cannot pace.
 """
 import os
 import signal
@@ -159,13 +158,59 @@ class Veth:
                 host.close()
 
 
+class Emulated:
+    """Two hosts and the emulator between them (perf/linkem.c): exact rates, and the delay of a long way."""
+
+    def __init__(self, name, linkem, *keys):
+        self.name = name
+        self.emulator = self.alpha = self.beta = None
+        try:
+            self.alpha, self.beta = Host("alpha"), Host("beta")
+            namespaces = [f"/proc/{host.holder.pid}/ns/net" for host in self.hosts()]
+            self.emulator = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", linkem, *namespaces, *keys],
+                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                             start_new_session=True)
+            if self.emulator.stdout.readline().strip() != "ready":
+                raise Unavailable(f"{linkem} did not make the link (it takes root and /dev/net/tun)")
+            for host, number in ((self.alpha, 1), (self.beta, 2)):
+                host.device, host.address = "link0", f"{SUBNET}.{number}"
+                # TCP may fill a long fat pipe.
+                host.check("sysctl", "-qw", "net.ipv4.tcp_rmem=4096 131072 67108864",
+                           "net.ipv4.tcp_wmem=4096 65536 67108864")
+                host.check("ip", "address", "add", f"{host.address}/24", "dev", "link0")
+                host.check("ip", "link", "set", "link0", "up")
+        except BaseException:
+            self.close()
+            raise
+
+    def hosts(self):
+        return [self.alpha, self.beta]
+
+    def wire_bytes(self):
+        return self.alpha.sent_bytes() + self.beta.sent_bytes()
+
+    def close(self):
+        if self.emulator:
+            self.emulator.terminate()
+            self.emulator.wait()
+            self.emulator.stdout.close()
+        for host in (self.alpha, self.beta):
+            if host:
+                host.close()
+
+
+# By name: what makes the link. A round trip is twice the emulator's delay.
 LINKS = {
-    "loopback": lambda name: Loopback(name),
-    "veth": lambda name: Veth(name),
-    "100mbit": lambda name: Veth(name, rate="100mbit"),
-    "1gbit": lambda name: Veth(name, rate="1gbit", burst="512k"),
+    "loopback": lambda name, linkem: Loopback(name),
+    "veth": lambda name, linkem: Veth(name),
+    "100mbit": lambda name, linkem: Veth(name, rate="100mbit"),
+    "100mbit-50ms": lambda name, linkem: Emulated(name, linkem, "rate=100mbit", "delay=25ms"),
+    "100mbit-150ms": lambda name, linkem: Emulated(name, linkem, "rate=100mbit", "delay=75ms"),
+    "1gbit": lambda name, linkem: Emulated(name, linkem, "rate=1gbit"),
+    "1gbit-50ms": lambda name, linkem: Emulated(name, linkem, "rate=1gbit", "delay=25ms"),
+    "1gbit-150ms": lambda name, linkem: Emulated(name, linkem, "rate=1gbit", "delay=75ms"),
 }
 
 
-def open_link(name):
-    return LINKS[name](name)
+def open_link(name, linkem):
+    return LINKS[name](name, linkem)

@@ -68,8 +68,13 @@ class Meter:
         for host in self.hosts:
             for pid in host.pids():
                 use = use_of(pid)
-                if use:
-                    uses[(pid, use.started)] = use
+                if not use:
+                    continue
+                # A process that is ending has lost its threads and its memory, not what it had used.
+                before = uses.get((pid, use.started), use)
+                use.vcpu_s = max(use.vcpu_s, before.vcpu_s)
+                use.peak_bytes = max(use.peak_bytes, before.peak_bytes)
+                uses[(pid, use.started)] = use
 
     def _run(self):
         while not self.done.wait(PERIOD_S):

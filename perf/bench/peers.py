@@ -270,8 +270,8 @@ address = {self.hosts[other].address}:{self._port(other)}
 
     def _cancel(self, told):
         jobs = [event["data"]["job"] for event in read_events(told) if "job" in event["data"]]
-        if jobs:
-            self._command(self.at, "cancel", jobs[0])
+        if jobs:  # the answer does not matter: past its point of no return it is refused
+            subprocess.run(self._argv(self.at, "cancel", jobs[0]), capture_output=True, stdin=subprocess.DEVNULL)
 
     def _outcome(self, told, time_s, why):
         ended = [event["data"] for event in read_events(told) if event["event"] == "JOB_ENDED"]

@@ -5,6 +5,7 @@ A move is ok when the peer says that it completed, the guest's heart beats on th
 memory is what it was before. Whatever happens, the processes, namespaces and files of a run end with it.
 """
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -42,6 +43,10 @@ class Tools:
     def client(self):
         return self.build / "tools/novacron"
 
+    @property
+    def linkem(self):
+        return self.build / "perf/linkem"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,7 +59,7 @@ class Plan:
 
 
 def is_daemon(name):
-    return name.startswith("novacron")
+    return "novacron" in name  # lt-novacrond from a build tree, too
 
 
 def is_qemu(name):
@@ -72,7 +77,7 @@ class Run:
         self.directory = Path(tempfile.mkdtemp(prefix="nova-bench-"))
         if not plan.keep:
             stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        self.link = open_link(plan.link)
+        self.link = open_link(plan.link, tools.linkem)
         stack.callback(self.link.close)
         self.heartbeat = Heartbeat()
         stack.callback(self.heartbeat.close)
@@ -93,6 +98,7 @@ class Run:
         self.pair.prepare()
         settled = time.monotonic()
         time.sleep(SETTLE_S)
+        load = round(os.getloadavg()[0], 1)
         wire = self.link.wire_bytes()
         with contextlib.closing(Meter(self.link.hosts())) as meter:
             began = time.monotonic()
@@ -107,6 +113,7 @@ class Run:
         moving_s = meter.cpu_s() - meter.vcpu_s()
         return {
             "move": name,
+            "load": load,
             "ok": outcome.ok,
             "why": outcome.why,
             "time_s": round(outcome.time_s, 3),
