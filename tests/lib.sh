@@ -39,14 +39,10 @@ cleanup_fn() { # COMMAND...
 $cleanups"
 }
 
-# Processes that have our private directory in their arguments: nobody else's have.
+# Processes that have our private directory in their arguments: nobody else's have. (The pattern comes by stdin, so that
+# grep is not one of them.)
 own_pids() {
-	for file in /proc/[0-9]*/cmdline; do
-		if tr '\0' ' ' <"$file" 2>/dev/null | grep -qF "$tmp/"; then
-			pid=${file#/proc/}
-			echo "${pid%/cmdline}"
-		fi
-	done 2>/dev/null
+	echo "$tmp/" | grep -laF -f - /proc/[0-9]*/cmdline 2>/dev/null | sed 's|/proc/\([0-9]*\)/.*|\1|' || :
 }
 
 kill_own() {
@@ -87,8 +83,10 @@ trap 'exit 1' HUP INT TERM
 
 # ---- waiting --------------------------------------------------------------------------------------
 
+# Since the machine started: the wall clock may be set while a test runs.
 now_ms() {
-	date +%s%3N
+	read -r uptime _ </proc/uptime
+	echo "${uptime%.*}${uptime#*.}0"
 }
 
 # Poll until the command succeeds; status 1 when SECONDS have passed.
@@ -174,6 +172,25 @@ prepare_pair() {
 	write_config beta alpha "$address:$(cat "$tmp/alpha.port")"
 }
 
+# Options are the lines before the first section.
+set_option() { # HOST NAME VALUE
+	sed -i "0,/^\[peer/s|^\[peer|$2 = $3\n&|" "$tmp/$1.conf"
+}
+
+# Put a proxy between alpha and beta, both ways of it (beta is dialled through it); see tests/tcp_proxy.c. Call it before
+# alpha is started.
+start_proxy() {
+	"$NOVA_TOOLS/tcp_proxy" "$address" "$address:$(cat "$tmp/beta.port")" "$tmp/proxy.fifo" >"$tmp/proxy.port" 2>"$tmp/proxy.log" &
+	echo $! >>"$tmp/helpers"
+	wait_for "the proxy" 5 test -s "$tmp/proxy.port"
+	write_config alpha beta "$address:$(cat "$tmp/proxy.port")"
+	dialled_port=$(cat "$tmp/proxy.port")
+}
+
+proxy() { # WORD
+	echo "$1" >"$tmp/proxy.fifo"
+}
+
 start_pair() { # [OPTION...] for both
 	prepare_pair
 	start_daemon alpha "$@"
@@ -197,21 +214,48 @@ boot() { # HOST GUEST MACHINE MEMORY WORKLOAD [OPTION...]
 	boot_host=$1 boot_guest=$2 machine=$3 memory=$4 workload=$5
 	shift 5
 	nova "$boot_host" create "$boot_guest" --machine "$machine" --memory "$memory" --kernel "$NOVA_GUEST/vmlinuz" \
-		--initrd "$NOVA_GUEST/initrd" --serial 2 \
-		--cmdline "console=ttyS0 quiet panic=-1 nokaslr mitigations=off $workload" "$@" >/dev/null
+		--initrd "$NOVA_GUEST/initrd" \
+		--cmdline "console=ttyS0 loglevel=5 panic=0 print-fatal-signals=1 nokaslr mitigations=off $workload" "$@" >/dev/null
 	nova "$boot_host" start "$boot_guest" >/dev/null
+	start_console "$boot_guest"
 	guest_sum "$boot_host" "$boot_guest" >/dev/null
 }
 
-# Say a line to the guest, print the answer that has PATTERN in it.
+# All that the guest says is written down in $tmp/console-GUEST.log, on whichever host.
+start_console() { # GUEST
+	"$NOVA_TOOLS/console" "$tmp/console-$1.log" "$tmp/console-$1.fifo" \
+		"$(socket_of alpha "$1" 0)" "$(socket_of beta "$1" 0)" &
+	echo $! >>"$tmp/helpers"
+	wait_for "the console of $1" 5 test -p "$tmp/console-$1.fifo"
+}
+
+index_of() { # HOST
+	case $1 in alpha) echo 0 ;; *) echo 1 ;; esac
+}
+
+console_since() { # GUEST OFFSET PATTERN
+	tail -c "+$2" "$tmp/console-$1.log" 2>/dev/null | grep -E -m 1 -- "$3"
+}
+
+# Say a line to the guest, print the line that answers it: the next that matches PATTERN (extended regular expression).
+# It is said again every 5 s: a guest that boots throws input away.
 guest_console() { # HOST GUEST LINE PATTERN [SECONDS]
-	"$NOVA_TOOLS/console" "$(socket_of "$1" "$2" 0)" "${5:-90}" "$3" "$4"
+	console_from=$(($(wc -c <"$tmp/console-$2.log") + 1))
+	console_until=$(($(now_ms) + ${5:-90} * 1000))
+	while [ "$(now_ms)" -lt "$console_until" ]; do
+		echo "$(index_of "$1") $3" >"$tmp/console-$2.fifo"
+		if try 5 console_since "$2" "$console_from" "$4"; then
+			console_since "$2" "$console_from" "$4"
+			return 0
+		fi
+	done
+	fail "no answer from $2 on $1 to \"$3\""
 }
 
 # "HASH bad=N" of the guest's filled memory. A tag of its own keeps a late answer from being taken for this one.
 guest_sum() { # HOST GUEST
 	tag=t$(now_ms)
-	guest_console "$1" "$2" "sum $tag" "WL-SUM" | sed -n "s/^WL-SUM \(.*\) $tag\$/\1/p"
+	guest_console "$1" "$2" "sum $tag" "WL-SUM .* $tag\$" | sed "s/^.*WL-SUM \(.*\) $tag\$/\1/"
 }
 
 guest_state() { # HOST GUEST: nothing if it is not there
@@ -222,16 +266,22 @@ guest_is() { # HOST GUEST STATE
 	[ "$(guest_state "$1" "$2")" = "$3" ]
 }
 
+not_running() { # HOST GUEST
+	case $(guest_state "$1" "$2") in stopped | failed | '') ;; *) return 1 ;; esac
+}
+
 qemu_pid() { # HOST GUEST
 	for pid in $(own_pids); do
-		tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q "^[^ ]*qemu-system.*$tmp/$1/run/guests/$2/" && echo "$pid"
+		case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
+		*qemu-system*"$tmp/$1/run/guests/$2/"*) echo "$pid" ;;
+		esac
 	done
 }
 
 # Watch the guest's heartbeat on both hosts until heartbeat_report.
 start_heartbeat() { # GUEST
 	"$NOVA_TOOLS/heartbeat" "$tmp/beats-$1" "$(socket_of alpha "$1" 1)" "$(socket_of beta "$1" 1)" >"$tmp/beats-$1.json" &
-	echo $! >"$tmp/beats-$1.pid"
+	echo $! | tee -a "$tmp/helpers" >"$tmp/beats-$1.pid"
 	wait_for "a first heartbeat of $1" 30 test -s "$tmp/beats-$1"
 }
 
@@ -243,8 +293,7 @@ heartbeat_report() { # GUEST
 }
 
 beats_seen() { # GUEST HOST: so far
-	case $2 in alpha) index=0 ;; *) index=1 ;; esac
-	grep -c " $index\$" "$tmp/beats-$1" || :
+	grep -c " $(index_of "$2")\$" "$tmp/beats-$1" || :
 }
 
 more_beats() { # GUEST HOST COUNT
@@ -259,6 +308,77 @@ runs_only_on() { # GUEST HOST SECONDS
 	elsewhere=$(beats_seen "$1" "$other")
 	wait_for "$1 runs on $2" 5 more_beats "$1" "$2" $((before + 40))
 	[ "$(beats_seen "$1" "$other")" = "$elsewhere" ] || fail "$1 runs on $2 and on $other"
+}
+
+# ---- migrations -----------------------------------------------------------------------------------
+
+other_host() {
+	case $1 in alpha) echo beta ;; *) echo alpha ;; esac
+}
+
+# Begin to move a guest to the other host; prints the job.
+start_migration() { # HOST GUEST [OPTION...]
+	mig_host=$1 mig_guest=$2
+	shift 2
+	nova "$mig_host" migrate "$mig_guest" --to "$(other_host "$mig_host")" --detach --json "$@" | jq -r .job
+}
+
+job_field() { # HOST JOB JQ-PATH
+	nova "$1" job "$2" --json | jq -r "$3"
+}
+
+job_ended() { # HOST JOB
+	[ "$(job_field "$1" "$2" .running)" = false ]
+}
+
+# Wait for the end of a job and check how it ended.
+expect_outcome() { # HOST JOB OUTCOME SECONDS
+	wait_for "job $2 ends" "$4" job_ended "$1" "$2"
+	found=$(job_field "$1" "$2" .outcome)
+	[ "$found" = "$3" ] || fail "job $2 ended $found, not $3: $(job_field "$1" "$2" .report.error.text)"
+}
+
+# The job failed, and what it says names the reason.
+expect_error() { # HOST JOB WORDS (an extended regular expression)
+	text=$(job_field "$1" "$2" .report.error.text)
+	echo "$text" | grep -Eiq -- "$3" || fail "job $2 says \"$text\", nothing about \"$3\""
+}
+
+# Bytes that a host has sent to the other over connections that live now, TLS included.
+wire_bytes() { # HOST
+	ss -Htin state established dst "$address" dport = ":${dialled_port:-$(cat "$tmp/$(other_host "$1").port")}" |
+		sed -n 's/.*bytes_sent:\([0-9]*\).*/\1/p' | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+has_streamed() { # HOST MIB
+	[ "$(wire_bytes "$1")" -gt $(($2 << 20)) ]
+}
+
+# Move the guest to the other host and wait until it runs there; the job's report goes to $tmp/report.
+move() { # HOST GUEST [OPTION...]
+	move_host=$1 move_guest=$2
+	job=$(start_migration "$@")
+	expect_outcome "$move_host" "$job" completed 100
+	job_field "$move_host" "$job" .report >"$tmp/report"
+	destination=$(other_host "$move_host")
+	guest_is "$destination" "$move_guest" running || fail "$move_guest is not running on $destination"
+	wait_for "$move_host has let go of $move_guest" 5 no_trace_of "$move_host" "$move_guest"
+}
+
+# Move it, and see that its memory is what it was and that no heartbeat was lost.
+move_checked() { # HOST GUEST [OPTION...]
+	before=$(guest_sum "$1" "$2")
+	move "$@"
+	after=$(guest_sum "$(other_host "$1")" "$2")
+	[ "$before" = "$after" ] || fail "memory changed on the way: $before, then $after"
+	case $after in *" bad=0") ;; *) fail "the guest found wrong pages: $after" ;; esac
+}
+
+expect_steady_heart() { # GUEST MOST-MS: no beat lost, none twice, no silence longer than this
+	heartbeat_report "$1" >"$tmp/beats"
+	say "heartbeat: $(cat "$tmp/beats")"
+	jq -e ".missing == 0 and .duplicated == 0 and .max_gap_ms < $2" <"$tmp/beats" >/dev/null ||
+		fail "the heartbeat was not steady (silence of at most $2 ms allowed): $(cat "$tmp/beats")"
 }
 
 # ---- what must not stay ---------------------------------------------------------------------------
@@ -284,14 +404,12 @@ leak_check() {
 finish() {
 	for host in alpha beta; do
 		for guest in $(nova "$host" list --json | jq -r '.[].name'); do
-			nova "$host" stop "$guest" --force >/dev/null
-			nova "$host" delete "$guest" >/dev/null
+			nova "$host" delete "$guest" --force >/dev/null
 		done
 	done
-	for file in "$tmp"/beats-*.pid; do
-		[ -f "$file" ] || continue
-		kill "$(cat "$file")" 2>/dev/null || :
-		wait "$(cat "$file")" 2>/dev/null || :
+	for pid in $(cat "$tmp/helpers" 2>/dev/null); do
+		kill "$pid" 2>/dev/null || :
+		wait "$pid" 2>/dev/null || :
 	done
 	stop_daemon alpha
 	stop_daemon beta

@@ -9,7 +9,7 @@ include tests/faults/local.mk
 
 dist_check_SCRIPTS = tests/layering
 TESTS += tests/layering
-EXTRA_DIST += tests/run tests/install-packages tests/pki tests/lib.sh
+EXTRA_DIST += tools/demo tests/run tests/install-packages tests/pki tests/lib.sh
 
 # The unit tests under valgrind, but for those that take too long there.
 valgrind_skip =

@@ -4,10 +4,8 @@
  *
  *	heartbeat TRACE SOCKET...
  *
- * Each SOCKET is the unix socket of the guest's heartbeat port on one host; it need not exist yet, and is
- * connected again whenever it ends. The guest runs on one host at a time, so the bytes of all sockets, in
- * the order of their arrival, are one text: a line that a migration cuts in two comes together again.
- * TRACE gets a line per beat: host_ms seq socket (0 is the first).
+ * The SOCKETs are those of the guest's heartbeat port, one a host (see sockets.h). TRACE gets a line for each
+ * beat: host_ms seq socket (0 is the first).
  *
  * On SIGTERM or SIGINT one JSON object goes to stdout:
  *
@@ -17,30 +15,18 @@
  * - garbled: lines that are no beat (a console that shares the port has some)
  * - per_socket: beats by socket
  *
- * At most 8 sockets; lines over 255 bytes count as garbled. A beat is 10 ms: shorter gaps are not seen.
+ * Lines over 255 bytes count as garbled. A beat is 10 ms: shorter gaps are not seen.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
-#define SOCKETS_MAX 8
-#define RETRY_MS 10
+#include "sockets.h"
 
 struct watch {
-	const char *paths[SOCKETS_MAX];
-	int fds[SOCKETS_MAX]; /* -1: not connected */
-	size_t count;
-	size_t active; /* where the last beat came from: read first */
+	struct sockets sockets;
 	FILE *trace;
 	char line[256];
 	size_t used;
@@ -52,36 +38,12 @@ struct watch {
 	uint64_t max_gap_seq;
 };
 
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number)
-{
-	(void)number;
-	stopped = 1;
-}
-
 static double now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
-}
-
-static int connect_unix(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -1;
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		close(fd);
-		return -1;
-	}
-	return fd;
 }
 
 static void beat(struct watch *watch, size_t from, uint64_t seq)
@@ -103,7 +65,6 @@ static void beat(struct watch *watch, size_t from, uint64_t seq)
 		watch->last_seq = seq;
 	watch->beats++;
 	watch->per_socket[from]++;
-	watch->active = from;
 	fprintf(watch->trace, "%.0f %llu %zu\n", now, (unsigned long long)seq, from);
 }
 
@@ -121,57 +82,16 @@ static void take_line(struct watch *watch, size_t from)
 	watch->whole = true;
 }
 
-static void take_bytes(struct watch *watch, size_t from, const char *bytes, size_t length)
+static void take_bytes(void *arg, size_t from, const char *bytes, size_t length)
 {
+	struct watch *watch = arg;
+
 	for (size_t i = 0; i < length; i++) {
 		if (bytes[i] == '\n')
 			take_line(watch, from);
 		else if (bytes[i] != '\r' && watch->used + 1 < sizeof(watch->line))
 			watch->line[watch->used++] = bytes[i];
 	}
-}
-
-static void read_socket(struct watch *watch, size_t from)
-{
-	char bytes[4096];
-
-	while (watch->fds[from] >= 0) {
-		ssize_t length = recv(watch->fds[from], bytes, sizeof(bytes), 0);
-
-		if (length > 0) {
-			take_bytes(watch, from, bytes, length);
-		} else if (length == 0 || errno != EAGAIN) {
-			close(watch->fds[from]);
-			watch->fds[from] = -1;
-		} else {
-			return;
-		}
-	}
-}
-
-/* What the guest wrote where it ran last comes before what it writes where it runs now. */
-static void read_all(struct watch *watch)
-{
-	size_t first = watch->active;
-
-	read_socket(watch, first);
-	for (size_t i = 0; i < watch->count; i++)
-		if (i != first)
-			read_socket(watch, i);
-	fflush(watch->trace);
-}
-
-static void wait_and_read(struct watch *watch)
-{
-	struct pollfd polls[SOCKETS_MAX];
-
-	for (size_t i = 0; i < watch->count; i++) {
-		if (watch->fds[i] < 0)
-			watch->fds[i] = connect_unix(watch->paths[i]);
-		polls[i] = (struct pollfd) { .fd = watch->fds[i], .events = POLLIN };
-	}
-	if (poll(polls, watch->count, RETRY_MS) > 0)
-		read_all(watch);
 }
 
 static void report(const struct watch *watch)
@@ -183,15 +103,14 @@ static void report(const struct watch *watch)
 	    (unsigned long long)watch->last_seq, watch->max_gap_ms, (unsigned long long)watch->max_gap_seq,
 	    (unsigned long long)watch->missing, (unsigned long long)watch->duplicated,
 	    (unsigned long long)watch->garbled);
-	for (size_t i = 0; i < watch->count; i++)
+	for (size_t i = 0; i < watch->sockets.count; i++)
 		printf("%s%llu", i ? ", " : "", (unsigned long long)watch->per_socket[i]);
 	printf("]}\n");
 }
 
 int main(int argc, char **argv)
 {
-	struct watch watch = { .count = argc - 2 };
-	struct sigaction stop = { .sa_handler = on_signal };
+	static struct watch watch;
 
 	if (argc < 3 || argc - 2 > SOCKETS_MAX) {
 		fprintf(stderr, "usage: heartbeat TRACE SOCKET... (at most %d)\n", SOCKETS_MAX);
@@ -202,15 +121,12 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		return 1;
 	}
-	for (size_t i = 0; i < watch.count; i++) {
-		watch.paths[i] = argv[i + 2];
-		watch.fds[i] = -1;
+	sockets_init(&watch.sockets, argv + 2, (size_t)argc - 2);
+	while (!sockets_stopped) {
+		sockets_turn(&watch.sockets, -1, take_bytes, &watch);
+		fflush(watch.trace);
 	}
-	sigaction(SIGTERM, &stop, NULL);
-	sigaction(SIGINT, &stop, NULL);
-	while (!stopped)
-		wait_and_read(&watch);
-	read_all(&watch);
+	sockets_read_all(&watch.sockets, take_bytes, &watch);
 	report(&watch);
 	return 0;
 }

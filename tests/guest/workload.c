@@ -34,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -376,9 +377,16 @@ static void start_heartbeat(const char *device)
 
 /* ---- console ------------------------------------------------------------------------------------ */
 
+/* The hash begins with a number of this boot: a guest that was started anew is not the same guest. */
 static uint64_t hash_areas(const struct area *areas, size_t count)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
+	static uint64_t boot;
+	uint64_t hash;
+
+	while (!boot)
+		if (getrandom(&boot, sizeof(boot), 0) != sizeof(boot))
+			boot = 0;
+	hash = boot;
 
 	for (size_t i = 0; i < count; i++) {
 		const uint64_t *words = (const uint64_t *)areas[i].at;

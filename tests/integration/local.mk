@@ -5,8 +5,8 @@ integration_tests = tests/integration/kvm.sh
 
 # What they run beside the product.
 check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy
-tests_heartbeat_SOURCES = tests/guest/heartbeat.c
-tests_console_SOURCES = tests/guest/console.c
+tests_heartbeat_SOURCES = tests/guest/heartbeat.c tests/guest/sockets.h
+tests_console_SOURCES = tests/guest/console.c tests/guest/sockets.h
 tests_free_port_SOURCES = tests/free_port.c
 tests_tcp_proxy_SOURCES = tests/tcp_proxy.c
 tests_tcp_proxy_LDADD = $(EVENT_LIBS)
@@ -14,7 +14,8 @@ tests_tcp_proxy_LDADD = $(EVENT_LIBS)
 check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
-EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c $(integration_tests)
+EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
+	$(integration_tests) tests/integration/moves.inc tests/integration/slow.inc tests/integration/stall.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
