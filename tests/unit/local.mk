@@ -62,3 +62,7 @@ tests_unit_test_history_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_steps
 tests_unit_test_steps_SOURCES = tests/unit/test_steps.c tests/unit/loop.h
 tests_unit_test_steps_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_child
+tests_unit_test_child_SOURCES = tests/unit/test_child.c tests/unit/loop.h
+tests_unit_test_child_LDADD = $(UNIT_LDADD)
