@@ -139,7 +139,7 @@ static json_t *column_json(sqlite3_stmt *statement, int i)
 {
 	const char *text = column(statement, i);
 
-	return text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+	return text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
 }
 
 /* ---- opening ---- */
@@ -191,8 +191,10 @@ static int make_schema(struct nova_store *store, struct nova_error *err)
 			return -1;
 		}
 	snprintf(version, sizeof(version), "pragma user_version=%d", SCHEMA_VERSION);
-	if (execute(store, err, version, "") < 0)
+	if (execute(store, err, version, "") < 0) {
+		nova_store_end(store, false, NULL);
 		return -1;
+	}
 	return nova_store_end(store, true, err);
 }
 
@@ -224,7 +226,14 @@ static int open_file(struct nova_store *store, struct nova_error *err)
 	int fd = open(store->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
-		return nova_error_sys(err, errno, "the journal %s", store->path);
+		return nova_error_sys(err, errno,
+		    "the journal %s cannot be opened (check the owner of its directory, and whether the file system is full "
+		    "or read-only)",
+		    store->path);
+	if (fchmod(fd, 0600) < 0) {
+		close(fd);
+		return nova_error_sys(err, errno, "the journal %s cannot be made private", store->path);
+	}
 	close(fd);
 	if (sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
 		return store->db ? failed(store, err) : nova_error_sys(err, ENOMEM, "the journal");
@@ -408,7 +417,7 @@ int nova_store_job_find(struct nova_store *store, const char *id, const char *to
 int nova_store_jobs_prune(struct nova_store *store, unsigned keep, struct nova_error *err)
 {
 	return execute(store, err,
-	    "delete from jobs where ended_ms<>0 and outcome<>'in-doubt' and number not in "
+	    "delete from jobs where ended_ms<>0 and outcome is not 'in-doubt' and number not in "
 	    "(select number from jobs where ended_ms<>0 order by number desc limit ?)",
 	    "i", (int64_t)keep);
 }
@@ -436,6 +445,7 @@ int nova_store_decide(
 {
 	enum nova_decision stands;
 
+	assert(decision == NOVA_COMMITTED || decision == NOVA_ABORTED);
 	if (execute(store, err, "insert or ignore into decisions values (?,?)", "ss", token, decision_names[decision]) < 0 ||
 	    nova_store_decision(store, token, &stands, err) < 0)
 		return -1;
@@ -466,6 +476,8 @@ char *nova_store_meta_get(struct nova_store *store, const char *key, struct nova
 {
 	char *value = NULL;
 
+	if (err)
+		err->category = NOVA_OK; /* tells "none" from a failure */
 	if (query(store, err, meta_row, NULL, &value, "select value from meta where key=?", "s", key) < 0) {
 		free(value);
 		return NULL;

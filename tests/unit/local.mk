@@ -66,3 +66,7 @@ tests_unit_test_steps_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_child
 tests_unit_test_child_SOURCES = tests/unit/test_child.c tests/unit/loop.h
 tests_unit_test_child_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_store
+tests_unit_test_store_SOURCES = tests/unit/test_store.c
+tests_unit_test_store_LDADD = $(UNIT_LDADD)
