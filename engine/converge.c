@@ -107,6 +107,7 @@ struct nova_converge *nova_converge_new(const struct nova_converge_options *opti
 	nova_converge_set(converge, options);
 	converge->window_ratio = 1;
 	converge->least_ms = converge->last_least_ms = -1;
+	converge->decision.predicted_downtime_ms = converge->decision.eta_ms = -1; /* nothing is known yet */
 	return converge;
 }
 

@@ -70,3 +70,7 @@ tests_unit_test_child_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_store
 tests_unit_test_store_SOURCES = tests/unit/test_store.c
 tests_unit_test_store_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_converge
+tests_unit_test_converge_SOURCES = tests/unit/test_converge.c
+tests_unit_test_converge_LDADD = $(UNIT_LDADD)
