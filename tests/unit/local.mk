@@ -74,3 +74,7 @@ tests_unit_test_store_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_converge
 tests_unit_test_converge_SOURCES = tests/unit/test_converge.c
 tests_unit_test_converge_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_config
+tests_unit_test_config_SOURCES = tests/unit/test_config.c
+tests_unit_test_config_LDADD = $(UNIT_LDADD)
