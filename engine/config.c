@@ -19,6 +19,7 @@ struct nova_config {
 };
 
 #define SIZE_MAX_BYTES INT64_MAX
+#define NAME_LONGEST 32 /* bytes of an option's name */
 
 static const struct nova_param params[] = {
 	{ "name", NOVA_T_STRING, .metavar = "NAME", .help = "name of this host; default: its host name" },
@@ -62,12 +63,59 @@ const struct nova_param *nova_config_params(size_t *count)
 	return params;
 }
 
+/* Edits that turn one word into the other: letters put in, left out or replaced. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[NAME_LONGEST + 1], above, corner;
+	size_t length = strlen(b);
+
+	for (size_t j = 0; j <= length; j++)
+		row[j] = (unsigned)j;
+	for (size_t i = 1; *a; a++, i++) {
+		corner = row[0];
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= length; j++) {
+			above = row[j];
+			row[j] = *a == b[j - 1] ? corner : 1 + corner;
+			if (above + 1 < row[j])
+				row[j] = above + 1;
+			if (row[j - 1] + 1 < row[j])
+				row[j] = row[j - 1] + 1;
+			corner = above;
+		}
+	}
+	return row[length];
+}
+
+/* NULL if none is near enough to be a slip: two edits, or three in a long name. */
+static const char *nearest_option(const char *name)
+{
+	const char *nearest = NULL;
+	unsigned least = strlen(name) > 8 ? 4 : 3;
+
+	for (size_t i = 0; i < PARAMS && strlen(name) <= NAME_LONGEST; i++) {
+		unsigned edits = distance(name, params[i].name);
+
+		if (edits < least && edits < strlen(name)) {
+			least = edits;
+			nearest = params[i].name;
+		}
+	}
+	return nearest;
+}
+
 static const struct nova_param *find(const char *name, struct nova_error *err)
 {
+	const char *nearest;
+
 	for (size_t i = 0; i < PARAMS; i++)
 		if (!strcmp(params[i].name, name))
 			return &params[i];
-	nova_error_set(err, NOVA_INVALID, "there is no option '%.60s': see novacrond --help", name);
+	nearest = nearest_option(name);
+	if (nearest)
+		nova_error_set(err, NOVA_INVALID, "there is no option '%.60s': did you mean %s?", name, nearest);
+	else
+		nova_error_set(err, NOVA_INVALID, "there is no option '%.60s': see novacrond --help", name);
 	return NULL;
 }
 
@@ -110,13 +158,17 @@ static json_t *peer_of(struct nova_config *config, const char *name)
 }
 
 /* "a:1, b:2": commas and spaces separate. */
-static void add_addresses(json_t *peer, char *text)
+static int add_addresses(json_t *peer, char *text, struct nova_error *err)
 {
 	json_t *list = json_object_get(peer, "address");
 	char *rest = NULL;
 
 	for (char *address = strtok_r(text, ", \t", &rest); address; address = strtok_r(NULL, ", \t", &rest))
-		json_array_append_new(list, json_string(address));
+		if (json_array_append_new(list, json_string(address)) < 0)
+			return nova_error_set(err, NOVA_INVALID, "peer: an address is not text in UTF-8");
+	if (json_array_size(list) == 0)
+		return nova_error_set(err, NOVA_INVALID, "peer: there is no address: try HOST:PORT[,HOST:PORT]");
+	return 0;
 }
 
 static int check_peer_name(const char *name, struct nova_error *err)
@@ -141,22 +193,21 @@ static int set_peer(struct nova_config *config, const char *text, struct nova_er
 	*equals = 0;
 	if (check_peer_name(copy, err) < 0)
 		return -1;
-	add_addresses(peer_of(config, copy), equals + 1);
 	changed(config);
-	return 0;
+	return add_addresses(peer_of(config, copy), equals + 1, err);
 }
 
 static int set_peer_option(struct nova_config *config, const char *peer, const char *name, char *value,
     struct nova_error *err)
 {
+	changed(config);
 	if (!strcmp(name, "address"))
-		add_addresses(peer_of(config, peer), value);
-	else if (!strcmp(name, "certificate-name"))
-		json_object_set_new(peer_of(config, peer), name, json_string(value));
-	else
+		return add_addresses(peer_of(config, peer), value, err);
+	if (strcmp(name, "certificate-name"))
 		return nova_error_set(err, NOVA_INVALID, "[peer %s] has no option '%.60s': address and certificate-name are known",
 		    peer, name);
-	changed(config);
+	if (!value[0] || json_object_set_new(peer_of(config, peer), name, json_string(value)) < 0)
+		return nova_error_set(err, NOVA_INVALID, "certificate-name: must be a name in UTF-8");
 	return 0;
 }
 
@@ -223,6 +274,14 @@ static char *trim(char *text)
 	return text;
 }
 
+/* A # ends the line where a comment can begin: at the start, or after white space (a file name may hold one). */
+static void cut_comment(char *line)
+{
+	for (char *at = line; *at; at++)
+		if (*at == '#' && (at == line || isspace((unsigned char)at[-1])))
+			*at = 0;
+}
+
 /* "[peer NAME]" */
 static int read_section(char *line, char peer[64], struct nova_error *err)
 {
@@ -243,8 +302,9 @@ static int read_line(struct nova_config *config, char *line, char peer[64], stru
 {
 	char *equals, *name, *value;
 
+	cut_comment(line);
 	line = trim(line);
-	if (!*line || *line == '#' || *line == ';')
+	if (!*line || *line == ';')
 		return 0;
 	if (*line == '[') {
 		if (read_section(line, peer, err) < 0)
@@ -278,6 +338,8 @@ int nova_config_load(struct nova_config *config, const char *path, struct nova_e
 	}
 	if (result < 0)
 		nova_error_prefix(err, "%s:%d", path, number);
+	else if (ferror(file))
+		result = nova_error_sys(err, errno, "configuration %s", path);
 	fclose(file);
 	return result;
 }

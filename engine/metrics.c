@@ -62,10 +62,8 @@ static json_t *number(struct nova_metrics *metrics, const char *name, const char
 		return series;
 	if (metrics->series >= NOVA_METRICS_SERIES_MAX)
 		label = "other";
-	if (!json_object_get(value, label)) {
-		json_object_set_new(value, label, json_real(0));
+	if (!json_object_get(value, label) && json_object_set_new(value, label, json_real(0)) == 0)
 		metrics->series++;
-	}
 	return json_object_get(value, label);
 }
 

@@ -54,11 +54,11 @@ static int in_range(const struct nova_param *param, double value, struct nova_er
 {
 	if ((param->min == 0 && param->max == 0) || (value >= (double)param->min && value <= (double)param->max))
 		return 0;
-	return nova_error_set(err, NOVA_INVALID, "%s: %.0f is out of range: %" PRId64 " to %" PRId64 " %s", param->name,
+	return nova_error_set(err, NOVA_INVALID, "%s: %.0f is out of range: %" PRId64 " to %" PRId64 "%s", param->name,
 	    value, param->min, param->max,
-	    param->type == NOVA_T_BYTES	     ? "bytes" :
-		param->type == NOVA_T_RATE   ? "bits a second" :
-		param->type == NOVA_T_DURATION ? "ms" :
+	    param->type == NOVA_T_BYTES	     ? " bytes" :
+		param->type == NOVA_T_RATE   ? " bits a second" :
+		param->type == NOVA_T_DURATION ? " ms" :
 						 "");
 }
 
@@ -71,6 +71,8 @@ static json_t *parse_units(const struct nova_param *param, const char *text, str
 
 	errno = 0;
 	value = strtod(text, &rest);
+	if (rest != text + strspn(text, "0123456789.")) /* hexadecimal, exponents */
+		return bad(param, text, kinds[param->type].what, kinds[param->type].accepted, err);
 	while (isspace((unsigned char)*rest))
 		rest++;
 	for (; unit->name && strcasecmp(unit->name, rest); unit++)
@@ -116,6 +118,8 @@ static bool is_choice(const char *choices, const char *text)
 {
 	size_t length = strlen(text);
 
+	if (strchr(text, '|'))
+		return false;
 	for (const char *at = choices; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
 		if (!strncmp(at, text, length) && (at[length] == '|' || at[length] == 0) && length)
 			return true;

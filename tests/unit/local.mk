@@ -77,3 +77,11 @@ tests_unit_test_converge_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_adapt
 tests_unit_test_adapt_SOURCES = tests/unit/test_adapt.c
 tests_unit_test_adapt_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_config
+tests_unit_test_config_SOURCES = tests/unit/test_config.c
+tests_unit_test_config_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_metrics
+tests_unit_test_metrics_SOURCES = tests/unit/test_metrics.c
+tests_unit_test_metrics_LDADD = $(UNIT_LDADD)
