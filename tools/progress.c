@@ -97,9 +97,9 @@ static void add_numbers(struct pieces *pieces, const json_t *progress)
 		add(pieces, 7, "(cap %s)", format_rate(cap).s);
 	if (number_of(progress, "remaining_bytes", &value))
 		add(pieces, 3, "%s left", format_bytes(value).s);
-	if (number_of(progress, "dirty_bytes_per_s", &value))
+	if (number_of(progress, "dirty_bytes_per_s", &value) && value > 0)
 		add(pieces, 5, "dirties %s/s", format_bytes(value).s);
-	if (number_of(progress, "predicted_downtime_ms", &value))
+	if (number_of(progress, "predicted_downtime_ms", &value) && value > 0)
 		add(pieces, 4, "pause %s", format_duration(value).s);
 	if (number_of(progress, "throttle_percent", &value) && value > 0)
 		add(pieces, 6, "throttled %.0f %%", value);

@@ -57,7 +57,7 @@ static void view_headline(FILE *out, const json_t *ended)
 	if (*guest)
 		put_clean(out, ": ", guest, "");
 	if (*guest && *peer)
-		put_clean(out, " -> ", peer, "");
+		put_clean(out, strcmp(string_of(ended, "side"), "destination") ? " -> " : " <- ", peer, "");
 	fputc('\n', out);
 	if (error) {
 		put_clean(out, "  why   ", string_of(error, "text"), "");
@@ -78,24 +78,61 @@ static void view_lines(FILE *out, const char *label, const char *text)
 	}
 }
 
-static const char report_order[] = "mode total_ms downtime_ms qemu_downtime_ms predicted_downtime_ms "
-                                   "guest_memory_bytes raw_bytes encoded_bytes wire_bytes ratio iterations";
+/* What people read of a report, under the names they know it by; the rest is in --json and "novacron job". */
+static const struct {
+	const char *member, *shown;
+	bool if_any; /* only if it is not zero */
+} report_rows[] = {
+	{ "mode", "mode", false },
+	{ "total_ms", "total_time_ms", false },
+	{ "downtime_ms", "downtime_ms", false },
+	{ "qemu_downtime_ms", "downtime_as_QEMU_saw_it_ms", true },
+	{ "predicted_downtime_ms", "downtime_predicted_ms", true },
+	{ "guest_memory_bytes", "guest_memory_bytes", false },
+	{ "raw_bytes", "stream_of_QEMU_bytes", false },
+	{ "wire_bytes", "on_the_wire_bytes", false },
+	{ "ratio", "ratio", false },
+	{ "iterations", "rounds", false },
+	{ "reconnects", "reconnects", true },
+	{ "resent_bytes", "sent_again_bytes", true },
+};
+
+static void view_decisions(FILE *out, const json_t *convergence)
+{
+	json_t *decision;
+	size_t i;
+
+	json_array_foreach (json_object_get(convergence, "decisions"), i, decision) {
+		fprintf(out, "  at %s, round %s: ",
+		    format_duration(json_number_value(json_object_get(decision, "ms"))).s,
+		    format_number(json_number_value(json_object_get(decision, "iteration"))).s);
+		put_clean(out, "", string_of(decision, "action"), ": ");
+		put_clean(out, "", string_of(decision, "reason"), "\n");
+	}
+}
+
+static void view_report(FILE *out, const json_t *report)
+{
+	json_t *shown = json_object(), *value;
+
+	for (size_t i = 0; i < sizeof(report_rows) / sizeof(report_rows[0]); i++) {
+		value = json_object_get(report, report_rows[i].member);
+		if (value && !(report_rows[i].if_any && json_number_value(value) == 0))
+			json_object_set(shown, report_rows[i].shown, value);
+	}
+	object_print(out, shown, NULL, 2);
+	json_decref(shown);
+	view_decisions(out, json_object_get(report, "convergence"));
+}
 
 void view_outcome(FILE *out, const json_t *ended)
 {
 	const json_t *report = json_object_get(ended, "report");
 	const char *notes = string_of(ended, "notes");
-	json_t *rest;
 
 	view_headline(out, ended);
 	view_lines(out, "  note  ", *notes ? notes : string_of(report, "notes"));
-	if (!json_object_size(report))
-		return;
-	rest = json_copy((json_t *)report);
-	json_object_del(rest, "error");
-	json_object_del(rest, "notes");
-	object_print(out, rest, report_order, 2);
-	json_decref(rest);
+	view_report(out, report);
 }
 
 /* ---- the matrix of drivers ---- */

@@ -508,7 +508,9 @@ static void test_outcome(void **state)
 	json_t *ended = json_loads(
 	    "{\"job\":\"j7\",\"guest\":\"web1\",\"peer\":\"beta\",\"outcome\":\"undone\","
 	    "\"error\":{\"category\":\"refused\",\"text\":\"beta: no room: 1 GiB of 2 GiB\"},"
-	    "\"notes\":\"one\\ntwo\",\"report\":{\"iterations\":3,\"total_ms\":12300,\"wire_bytes\":1024}}",
+	    "\"notes\":\"one\\ntwo\",\"report\":{\"iterations\":3,\"total_ms\":12300,\"wire_bytes\":1024,"
+	    "\"reconnects\":0,\"convergence\":{\"decisions\":[{\"ms\":9300,\"iteration\":2,"
+	    "\"action\":\"switch\",\"reason\":\"it fits\"}]}}}",
 	    0, NULL);
 	char text[1024];
 
@@ -516,7 +518,8 @@ static void test_outcome(void **state)
 	assert_string_equal(text, "job j7 undone: web1 -> beta\n"
 	                          "  why   beta: no room: 1 GiB of 2 GiB (refused)\n"
 	                          "  note  one\n  note  two\n"
-	                          "  total       12.3 s\n  wire        1 KiB\n  iterations  3\n");
+	                          "  total time   12.3 s\n  on the wire  1 KiB\n  rounds       3\n"
+	                          "  at 9.3 s, round 2: switch: it fits\n");
 	json_decref(ended);
 }
 

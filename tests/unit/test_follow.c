@@ -159,7 +159,7 @@ static void test_completes(void **state)
 	    "{\"job\":\"j7\",\"guest\":\"web1\",\"peer\":\"beta\",\"outcome\":\"completed\",\"error\":null,"
 	    "\"report\":{\"total_ms\":2500}}");
 	scene_close(&scene, 0);
-	assert_string_equal(scene.out, "job j7 completed: web1 -> beta\n  total  2.5 s\n");
+	assert_string_equal(scene.out, "job j7 completed: web1 -> beta\n  total time  2.5 s\n");
 	assert_non_null(strstr(scene.screen, "\r\033[K"));
 }
 
