@@ -42,7 +42,7 @@ bench-wan: all perf/linkem guest/initrd
 	$(bench_harness) --wan
 .PHONY: bench bench-wan bench-qmp
 
-EXTRA_DIST += perf/README.md perf/plot \
+EXTRA_DIST += perf/README.md perf/results/README.md perf/plot \
 	perf/bench/__main__.py \
 	perf/bench/guest.py \
 	perf/bench/links.py \

@@ -89,7 +89,7 @@ class Meter:
         return round(sum(getattr(use, field) - getattr(self.first.get(key), field, 0)
                          for key, use in self.last.items() if wanted(use.name)), 2)
 
-    def cpu_s(self, wanted=lambda name: True):
+    def cpu_s(self, wanted):
         return self._spent("cpu_s", wanted)
 
     def vcpu_s(self):
