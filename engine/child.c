@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define EXEC_LIMIT_MS 5000
@@ -45,11 +46,14 @@ static void fail_in_child(const struct launch *launch)
 
 static void reset_signals(void)
 {
+	static const uint64_t kernel_default[4]; /* the kernel's struct sigaction: SIG_DFL is all zeroes */
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, &action, NULL);
+	for (int i = __SIGRTMIN; i < SIGRTMIN; i++) /* the C library's own, which its sigaction() refuses */
+		syscall(SYS_rt_sigaction, i, kernel_default, NULL, sizeof(uint64_t));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -58,9 +58,9 @@ no_own_pids() {
 }
 
 show_logs() {
-	for log in "$tmp"/*.log; do
+	for log in "$tmp"/*.log "$tmp"/*/state/guests/*/qemu.log; do
 		[ -s "$log" ] || continue
-		printf '%s\n' "--- ${log##*/}"
+		printf '%s\n' "--- ${log#"$tmp/"}"
 		tail -n 30 "$log"
 	done >&2
 }
@@ -89,9 +89,9 @@ now_ms() {
 	echo "${uptime%.*}${uptime#*.}0"
 }
 
-# Poll until the command succeeds; status 1 when SECONDS have passed.
+# Poll until the command succeeds; status 1 when SECONDS have passed (NOVA_PATIENCE times as many, on a busy machine).
 try() { # SECONDS COMMAND...
-	try_until=$(($(now_ms) + $1 * 1000))
+	try_until=$(($(now_ms) + $1 * 1000 * ${NOVA_PATIENCE:-1}))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ "$(now_ms)" -lt "$try_until" ] || return 1
@@ -241,7 +241,7 @@ console_since() { # GUEST OFFSET PATTERN
 # It is said again every 5 s: a guest that boots throws input away.
 guest_console() { # HOST GUEST LINE PATTERN [SECONDS]
 	console_from=$(($(wc -c <"$tmp/console-$2.log") + 1))
-	console_until=$(($(now_ms) + ${5:-90} * 1000))
+	console_until=$(($(now_ms) + ${5:-90} * 1000 * ${NOVA_PATIENCE:-1}))
 	while [ "$(now_ms)" -lt "$console_until" ]; do
 		echo "$(index_of "$1") $3" >"$tmp/console-$2.fifo"
 		if try 5 console_since "$2" "$console_from" "$4"; then

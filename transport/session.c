@@ -563,7 +563,7 @@ void session_send(struct nova_session *session)
 	int more = count > 0;
 
 	links_enter(session->links);
-	while (more && links_now_ns() - start < LANE_TURN_NS) {
+	while (more && session->state != SESSION_CLOSED && links_now_ns() - start < LANE_TURN_NS) {
 		more = 0;
 		for (size_t i = 0; i < count; i++) {
 			struct lane *lane = lanes[(i + session->lane_turn) % count];

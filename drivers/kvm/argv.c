@@ -275,7 +275,7 @@ json_t *kvm_argv_devices(char *const word[])
 	for (size_t i = 0; word[i] && word[i + 1]; i++) {
 		char driver[64];
 
-		if (strcmp(word[i], "-device") != 0)
+		if (strcmp(word[i], "-device") != 0 && strcmp(word[i], "--device") != 0)
 			continue;
 		snprintf(driver, sizeof(driver), "%.*s", (int)strcspn(word[i + 1], ","), word[i + 1]);
 		json_array_append_new(devices, json_string(driver));

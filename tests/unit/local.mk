@@ -85,3 +85,7 @@ tests_unit_test_config_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_metrics
 tests_unit_test_metrics_SOURCES = tests/unit/test_metrics.c
 tests_unit_test_metrics_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_kvm_spec
+tests_unit_test_kvm_spec_SOURCES = tests/unit/test_kvm_spec.c
+tests_unit_test_kvm_spec_LDADD = $(UNIT_LDADD)
