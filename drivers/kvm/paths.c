@@ -236,7 +236,7 @@ static int64_t check_chain(const json_t *roots, const char *path, int depth, str
 		return -1;
 	has = read_backing(fd, path, &header, &backing, err);
 	if (has < 0 || (has && check_chain(roots, backing, depth + 1, err) < 0))
-		return nova_error_prefix(err, "disk %s", path);
+		return depth ? -1 : nova_error_prefix(err, "disk %s", path); /* once, or a long chain hides the reason */
 	return (int64_t)header.size;
 }
 
