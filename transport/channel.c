@@ -244,10 +244,15 @@ static const struct nova_channel_ops channel_ops = {
 	op_free,
 };
 
+/* Bulk is asked for in large pieces; urgent users at once, or bulk would go while they are not asked. */
 void channel_room_again(struct channel *channel)
 {
+	uint64_t most = channel->session->queue_bytes;
+
 	if (!channel->room_wanted || channel->dead || channel->freed || !channel->events ||
-	    !channel->events->room || outbox_unsent(&channel->out) > channel->session->queue_bytes / 2)
+	    !channel->events->room)
+		return;
+	if (outbox_unsent(&channel->out) >= (channel->kind == NOVA_CHANNEL_URGENT ? most : most / 2))
 		return;
 	channel->room_wanted = false;
 	channel->events->room(channel->arg);

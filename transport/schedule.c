@@ -153,7 +153,5 @@ int schedule_next(struct lane *lane, uint64_t now_ns, struct nova_error *err)
 
 size_t schedule_batch(const struct nova_session *session)
 {
-	size_t four = (size_t)session->frame_bytes * 4;
-
-	return four < LANE_BATCH_BYTES ? four : LANE_BATCH_BYTES;
+	return session->queue_bytes < LANE_BATCH_BYTES ? session->queue_bytes : LANE_BATCH_BYTES;
 }

@@ -572,6 +572,7 @@ void session_send(struct nova_session *session)
 				more |= lane_send(lane);
 		}
 		session->lane_turn++;
+		offer_room(session);
 	}
 	if (more)
 		session_kick(session);
