@@ -4,7 +4,7 @@
  *
  * For every input, decode(encode(x)) == x, whatever the scanner believes about x. The scanner (a parser
  * of the producer's stream) is a hint that tells pages from other bytes. The format of a message is in
- * transport/PROTOCOL.md, "blocks". Both sides hash the raw bytes (XXH3-128).
+ * transport/BLOCKS.md. Both sides hash the raw bytes (XXH3-128).
  */
 #ifndef NOVA_CODEC_H
 #define NOVA_CODEC_H

@@ -27,3 +27,4 @@ libnova_la_SOURCES += \
 	transport/tls.h \
 	transport/transport.c \
 	transport/transport.h
+EXTRA_DIST += transport/BLOCKS.md
