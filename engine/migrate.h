@@ -61,6 +61,8 @@ void nova_source_stop_stream(struct nova_source *source);
 
 /* migrate_watch.c: the look at a running precopy, its decisions and its progress line */
 int nova_watch_start(struct nova_source *source, struct nova_error *err);
+/* Look at once: a round has ended. A hypervisor whose limit is low goes round and round while nobody looks. */
+void nova_watch_now(struct nova_source *source);
 void nova_watch_stop(struct nova_source *source);
 void nova_watch_progress(struct nova_source *source, const char *phase);
 void nova_watch_report(struct nova_source *source);

@@ -618,7 +618,9 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 	if (!strcmp(event, "STOP") && !source->stop_ms && source->streaming) {
 		source->stop_ms = nova_now_ms();
 		source->stopped = true;
-	} else if (!strcmp(event, "MIGRATION"))
+	} else if (!strcmp(event, "MIGRATION_PASS"))
+		nova_watch_now(source);
+	else if (!strcmp(event, "MIGRATION"))
 		on_migration(job, data);
 	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD) {
 		nova_error_set(&why, NOVA_STATE, "guest %s ended during its migration: %s", job->guest_name,

@@ -150,6 +150,12 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 		nova_host_log(job->host, NOVA_LOG_DEBUG, "%s: %s", job->id, err.text);
 }
 
+void nova_watch_now(struct nova_source *source)
+{
+	if (source->tick)
+		tick(-1, 0, source);
+}
+
 int nova_watch_start(struct nova_source *source, struct nova_error *err)
 {
 	const struct timeval period = { 0, NOVA_TICK_MS * 1000 };

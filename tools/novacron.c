@@ -14,6 +14,7 @@
 #include "tools/relay.h"
 #include "tools/session.h"
 #include "tools/views.h"
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,13 @@ static int run(const struct cli *cli)
 	return cli_wants(cli, "help") ? 0 : exit_of(NOVA_INVALID);
 }
 
+/* Messages come and go by the thousand: glibc would give the heap back and fault it in again for each. */
+static void keep_heap(void)
+{
+	mallopt(M_TRIM_THRESHOLD, 64 << 20);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli_tables all = tables();
@@ -217,6 +225,7 @@ int main(int argc, char **argv)
 	struct cli cli;
 	int status;
 
+	keep_heap();
 	if (argc > 1 && !strcmp(argv[1], "--complete"))
 		return complete(argv + 2, argc - 2);
 	if (argc == 2 && !strcmp(argv[1], "--man"))

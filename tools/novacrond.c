@@ -13,6 +13,7 @@
 #include "tools/exitcode.h"
 #include "tools/help.h"
 #include "tools/notify.h"
+#include <malloc.h>
 #include <event2/event.h>
 #include <errno.h>
 #include <signal.h>
@@ -299,13 +300,23 @@ static int run(struct daemon *daemon, int argc, char **argv, struct nova_error *
 	return wants(daemon, "check") ? print_config(daemon->config) : serve(daemon, err);
 }
 
+/* Messages come and go by the thousand: glibc would give the heap back and fault it in again for each. */
+static void keep_heap(void)
+{
+	mallopt(M_TRIM_THRESHOLD, 64 << 20);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+}
+
 int main(int argc, char **argv)
 {
 	struct daemon daemon = {
 		.config = nova_config_new(), .options = json_object(), .level = NOVA_LOG_INFO
 	};
 	struct nova_error err = { 0 };
-	int status = daemon.config && daemon.options ? run(&daemon, argc, argv, &err) : 1;
+	int status;
+
+	keep_heap();
+	status = daemon.config && daemon.options ? run(&daemon, argc, argv, &err) : 1;
 
 	nova_host_free(daemon.host);
 	for (size_t i = 0; i < sizeof(daemon.signals) / sizeof(daemon.signals[0]); i++)

@@ -44,6 +44,16 @@ static void test_long_text_is_cut(void **state)
 	assert_int_equal(nova_error_set(NULL, NOVA_INVALID, "nobody listens"), -1);
 }
 
+static void test_cut_characters_are_mended(void **state)
+{
+	struct nova_error err;
+
+	nova_error_set(&err, NOVA_INVALID, "'%.2s' and \xff", "a\xc3\xa9");
+	assert_string_equal(err.text, "'a?' and ?");
+	nova_error_set(&err, NOVA_INVALID, "%s", "na\xc3\xafve");
+	assert_string_equal(err.text, "na\xc3\xafve");
+}
+
 static void test_category_names(void **state)
 {
 	assert_string_equal(nova_category_name(NOVA_LINK), "link");
@@ -56,6 +66,7 @@ int main(void)
 		cmocka_unit_test(test_set_and_prefix),
 		cmocka_unit_test(test_sys_keeps_errno),
 		cmocka_unit_test(test_long_text_is_cut),
+		cmocka_unit_test(test_cut_characters_are_mended),
 		cmocka_unit_test(test_category_names),
 	};
 
