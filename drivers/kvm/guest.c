@@ -186,7 +186,8 @@ static void tell_listeners(struct kvm_guest *live, const char *event, json_t *da
 			at = &task->next;
 			continue;
 		}
-		kvm_task_stop_waiting(NULL, task); /* takes it out of the list, and its timer out of the loop */
+		kvm_task_stop_waiting(
+		    NULL, task); /* takes it out of the list, and its timer out of the loop */
 		kvm_task_end_row(task, result, &err);
 	}
 }
@@ -240,6 +241,14 @@ static void migration_failed(struct kvm_guest *live)
 		failed_why(live, NULL, NULL);
 }
 
+/* The source's side is over: what it has is kept, stopped, until it is known who runs the guest. */
+static void source_completed(struct kvm_guest *live)
+{
+	json_object_set_new(live->guest->runtime, "disks_elsewhere", json_true());
+	kvm_guest_save(live->qemu.kvm, live->guest);
+	nova_guest_set_state(live->guest, NOVA_GUEST_MIGRATED, "the stream is complete");
+}
+
 static void migration_event(struct kvm_guest *live, json_t *data)
 {
 	const char *status = json_string_value(json_object_get(data, "status")) ?: "";
@@ -252,11 +261,8 @@ static void migration_event(struct kvm_guest *live, json_t *data)
 		return;
 	}
 	/* In postcopy the destination runs already when it completes: that is not ours to change. */
-	if (strcmp(status, "completed") == 0 && strcmp(kvm_guest_role(live->guest), "source") == 0) {
-		json_object_set_new(live->guest->runtime, "disks_elsewhere", json_true());
-		kvm_guest_save(live->qemu.kvm, live->guest);
-		nova_guest_set_state(live->guest, NOVA_GUEST_MIGRATED, "the stream is complete");
-	}
+	if (strcmp(status, "completed") == 0 && strcmp(kvm_guest_role(live->guest), "source") == 0)
+		source_completed(live);
 	nova_guest_event(live->guest, "MIGRATION", data);
 }
 

@@ -134,7 +134,8 @@ static enum nova_step_result none_known(struct kvm_task *task, json_t *value, st
 
 	if (one_of(status, over))
 		return NOVA_STEP_DONE;
-	nova_error_set(err, NOVA_STATE, "guest %s has a migration going on already (%s)", task->guest->name, status);
+	nova_error_set(
+	    err, NOVA_STATE, "guest %s has a migration going on already (%s)", task->guest->name, status);
 	return NOVA_STEP_FAILED;
 }
 
