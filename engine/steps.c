@@ -358,7 +358,7 @@ struct nova_run *nova_run_new(struct event_base *base, const struct nova_step *s
 		return nova_run_free(run);
 	}
 	if (undo_only) {
-		nova_error_set(&run->why, NOVA_CANCELLED, "it was interrupted");
+		nova_error_set(&run->why, NOVA_CANCELLED, "interrupted by a restart of the daemon");
 		run->undoing = run->failed = true;
 	}
 	soon(run);

@@ -5,7 +5,7 @@
 prepare_pair
 cp "$tmp/beta.conf" "$tmp/beta.conf.plain"
 mkdir "$tmp/private"
-echo "roots = $tmp/private" >>"$tmp/alpha.conf"
+sed -i "1i roots = $tmp/private" "$tmp/alpha.conf"
 start_daemon alpha
 start_daemon beta
 boot alpha g1 q35 256M "fill=text:10" --disk "path=$tmp/private/disk.qcow2,size=16M,shared=on" --cpu qemu64
