@@ -243,6 +243,9 @@ static void request_answered(void *arg, json_t *result, const struct nova_error 
 		return;
 	}
 	why = *err;
+	/* Whatever its reason: it answered, so its state is known. */
+	if (why.category != NOVA_LINK && why.category != NOVA_TIMEOUT && why.category != NOVA_CANCELLED)
+		why.category = NOVA_REFUSED;
 	nova_error_prefix(&why, "%s", job->peer);
 	nova_run_fail(job->run, &why);
 }

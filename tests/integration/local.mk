@@ -1,7 +1,19 @@
 # Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
-integration_tests = tests/integration/kvm.sh
+integration_tests = tests/integration/moves_pc.sh tests/integration/moves_q35.sh tests/integration/cancel.sh \
+	tests/integration/bandwidth.sh tests/integration/interrupt.sh tests/integration/refuse.sh \
+	tests/integration/identity.sh tests/integration/kill_qemu.sh tests/integration/kill_daemon.sh \
+	tests/integration/cut.sh
+# Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
+long_tests = tests/integration/kvm.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
+	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
+	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh
+# A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
+TEST_EXTENSIONS = .sh
+SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
+EXTRA_DIST += tests/retry $(long_tests)
 
 # What they run beside the product.
 check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy
@@ -27,8 +39,12 @@ check-integration: all $(check_PROGRAMS) guest/initrd
 		$(MAKE) $(AM_MAKEFLAGS) -j$(INTEGRATION_JOBS) check-TESTS TESTS='$(integration_tests)' \
 		TEST_SUITE_LOG=tests/integration.log
 
+check-integration-long: all $(check_PROGRAMS) guest/initrd
+	$(AM_V_at)rm -f $(long_tests:.sh=.log) $(long_tests:.sh=.trs)
+	$(AM_V_at)$(MAKE) $(AM_MAKEFLAGS) -j1 check-TESTS TESTS='$(long_tests)' TEST_SUITE_LOG=tests/integration.log
+
 # They leave the build tree as they found it.
 clean-local: clean-guest
 clean-guest:
 	rm -rf guest
-.PHONY: check-integration clean-guest
+.PHONY: check-integration check-integration-long clean-guest

@@ -14,7 +14,7 @@ for round in 1 2; do
 	start_daemon alpha
 	wait_for "g1 is adopted again" 5 guest_is alpha g1 running
 	wait_for "g2 is adopted again" 5 guest_is alpha g2 paused
-	[ "$(qemu_pid alpha g1)" = "$pid" ] || fail "g1 has another QEMU now"
+	[ "$(qemu_pid alpha g1)" = "$pid" ] || fail "g1 had QEMU $pid, now it is $(qemu_pid alpha g1)"
 done
 runs_only_on g1 alpha 5
 expect_steady_heart g1 500

@@ -3,9 +3,9 @@
 # outside of its roots. The guest has noticed nothing.
 . "${srcdir:-.}/tests/lib.sh"
 prepare_pair
-cp "$tmp/beta.conf" "$tmp/beta.conf.plain"
 mkdir "$tmp/private"
-sed -i "1i roots = $tmp/private" "$tmp/alpha.conf"
+sed -i "1i roots = $tmp/private" "$tmp/alpha.conf" "$tmp/beta.conf"
+cp "$tmp/beta.conf" "$tmp/beta.conf.plain"
 start_daemon alpha
 start_daemon beta
 boot alpha g1 q35 256M "fill=text:10" --disk "path=$tmp/private/disk.qcow2,size=16M,shared=on" --cpu qemu64
@@ -29,6 +29,7 @@ expect_refusal() { # WORDS [OPTION=VALUE]
 expect_refusal 'no capacity.*memory' max-memory=128M
 expect_refusal 'machine' machines=pc
 expect_refusal 'cpu' cpu-models=max
+sed -i "/^roots = .*private$/d" "$tmp/beta.conf.plain"
 expect_refusal 'private/disk.qcow2|roots'
 guest_is alpha g1 running || fail "g1 is not running on alpha"
 expect_steady_heart g1 1000
