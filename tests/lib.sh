@@ -8,7 +8,7 @@
 # Hosts are called alpha and beta. No test sleeps: wait_for polls a condition against a deadline.
 set -eu
 top=$(cd "${srcdir:-.}" && pwd)
-build=${builddir:-.}
+build=$(cd "${builddir:-.}" && pwd)
 NOVACRON=${NOVACRON:-$build/tools/novacron}
 NOVACROND=${NOVACROND:-$build/tools/novacrond}
 NOVA_TOOLS=${NOVA_TOOLS:-$build/tests}

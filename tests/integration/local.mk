@@ -11,7 +11,6 @@ long_tests = tests/integration/kvm.sh tests/integration/moves_microvm.sh tests/i
 	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
 	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
-TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
 
