@@ -303,10 +303,10 @@ more_beats() { # GUEST HOST COUNT
 # The guest runs on this host, and on no other: its heart beats here again, and over there it does not.
 runs_only_on() { # GUEST HOST SECONDS
 	case $2 in alpha) other=beta ;; *) other=alpha ;; esac
-	before=$(beats_seen "$1" "$2")
-	wait_for "$1 runs on $2" "$3" more_beats "$1" "$2" $((before + 10))
+	beats_before=$(beats_seen "$1" "$2")
+	wait_for "$1 runs on $2" "$3" more_beats "$1" "$2" $((beats_before + 10))
 	elsewhere=$(beats_seen "$1" "$other")
-	wait_for "$1 runs on $2" 5 more_beats "$1" "$2" $((before + 40))
+	wait_for "$1 runs on $2" 5 more_beats "$1" "$2" $((beats_before + 40))
 	[ "$(beats_seen "$1" "$other")" = "$elsewhere" ] || fail "$1 runs on $2 and on $other"
 }
 
