@@ -1,12 +1,12 @@
 # Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
-integration_tests = tests/integration/moves_pc.sh tests/integration/moves_q35.sh tests/integration/cancel.sh \
+integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/bandwidth.sh tests/integration/interrupt.sh tests/integration/refuse.sh \
-	tests/integration/identity.sh tests/integration/kill_qemu.sh tests/integration/kill_daemon.sh \
+	tests/integration/identity.sh tests/integration/kill_qemu.sh \
 	tests/integration/cut.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
-long_tests = tests/integration/kvm.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+long_tests = tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
 	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
 	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh
