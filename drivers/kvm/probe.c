@@ -10,8 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -51,11 +54,31 @@ static enum kvm_accel accel_index(const char *accel)
 	return strcmp(accel, "kvm") == 0 ? KVM_ACCEL_KVM : KVM_ACCEL_TCG;
 }
 
+#define CPUID_ENTRIES 256
+#define CPUID_1_ECX_SSE3 1u
+
+/* Every processor with VMX or SVM has SSE3, and every guest kernel relies on what comes with them. A KVM that
+ * does not offer it (page-table based ones do not) runs firmware at best: guests hang in their boot. */
+static const char *why_not_hardware(int fd)
+{
+	NOVA_AUTOFREE struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(*cpuid->entries));
+
+	if (!cpuid)
+		return strerrordesc_np(ENOMEM);
+	cpuid->nent = CPUID_ENTRIES;
+	if (ioctl(fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		return strerrordesc_np(errno);
+	for (uint32_t i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 1 && !(cpuid->entries[i].ecx & CPUID_1_ECX_SSE3))
+			return "no hardware virtualization behind it (it offers no SSE3)";
+	return NULL;
+}
+
 static const char *why_no_kvm(void)
 {
 	NOVA_AUTOCLOSE int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
-	return fd >= 0 ? NULL : strerrordesc_np(errno);
+	return fd >= 0 ? why_not_hardware(fd) : strerrordesc_np(errno);
 }
 
 static const char *settle_accel(const char *accel)

@@ -6,6 +6,7 @@ repeated pages; where a workload changes memory, the part that it changes is tex
 /usr, read by the guest from a read-only disk past its page cache, so that they are in memory once.
 """
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,9 @@ class Guest:
 
 
 def accelerator():
-    return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
+    with open("/proc/cpuinfo") as cpuinfo:  # some /dev/kvm have no hardware behind them and boot no guest
+        hardware = re.search(r"^flags\s*:.*\b(vmx|svm)\b", cpuinfo.read(), re.M)
+    return "kvm" if hardware and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 
 
 def build(source, directory):
