@@ -38,6 +38,13 @@ static const char *text(const json_t *args, const char *name)
 	return value ? value : "";
 }
 
+/* Who looks, and what they found so far. */
+struct job_list {
+	struct nova_host *host;
+	const struct nova_identity *who;
+	json_t *list;
+};
+
 STARTER(cmd_about)
 {
 	return answer(host,
@@ -72,14 +79,24 @@ STARTER(cmd_stats)
 	return entry ? nova_slot_call(entry->slot, NOVA_VERB_STATS, &entry->guest, args, done, arg, err) : NULL;
 }
 
+/* Figures by guest are for those who may see the guest. */
+static bool label_visible(void *arg, const char *label_name, const char *label)
+{
+	const struct job_list *viewer = arg;
+	const struct nova_entry *entry = nova_entry_find(viewer->host, label);
+
+	return strcmp(label_name, "guest") || nova_entry_visible(viewer->host, viewer->who, entry ? entry->owner : "");
+}
+
 STARTER(cmd_metrics)
 {
+	struct job_list viewer = { host, who, NULL };
 	char *prometheus;
 	json_t *result;
 
 	if (!json_is_true(json_object_get(args, "prometheus")))
-		return answer(host, nova_metrics_json(host->metrics), done, arg, err);
-	prometheus = nova_metrics_prometheus(host->metrics);
+		return answer(host, nova_metrics_json(host->metrics, label_visible, &viewer), done, arg, err);
+	prometheus = nova_metrics_prometheus(host->metrics, label_visible, &viewer);
 	result = json_string(prometheus ? prometheus : "");
 	free(prometheus);
 	return answer(host, result, done, arg, err);
@@ -87,17 +104,12 @@ STARTER(cmd_metrics)
 
 /* ---- jobs ---- */
 
-struct job_list {
-	struct nova_host *host;
-	const struct nova_identity *who;
-	json_t *list;
-};
-
-static bool job_visible(struct nova_host *host, const struct nova_identity *who, const char *guest, const char *started_by)
+/* The owner that the guest had then decides, whoever has a guest of this name now. */
+static bool row_visible(const struct job_list *jobs, const struct nova_job_row *row)
 {
-	struct nova_entry *entry = nova_entry_find(host, guest);
+	const char *owner = json_string_value(json_object_get(row->report, "owner"));
 
-	return nova_entry_visible(host, who, entry ? entry->owner : started_by);
+	return nova_entry_visible(jobs->host, jobs->who, owner ? owner : row->who ? row->who : "");
 }
 
 static int add_job(void *arg, const struct nova_job_row *row)
@@ -106,7 +118,7 @@ static int add_job(void *arg, const struct nova_job_row *row)
 	const struct nova_job *live = nova_job_find(jobs->host, row->id);
 	json_t *json;
 
-	if (!job_visible(jobs->host, jobs->who, row->guest ? row->guest : "", row->who ? row->who : ""))
+	if (!row_visible(jobs, row))
 		return 0;
 	json = live ? nova_job_json(live) :
 		      json_pack("{s:s, s:s, s:s*, s:s*, s:s, s:s*, s:O*, s:O*, s:I}", "job", row->id, "kind", row->kind,
@@ -151,7 +163,7 @@ static struct nova_job *live_job(struct nova_host *host, const struct nova_ident
 {
 	struct nova_job *job = nova_job_find(host, text(args, "job"));
 
-	if (job && job_visible(host, who, job->guest_name, job->who.name))
+	if (job && nova_entry_visible(host, who, job->owner))
 		return job;
 	nova_error_set(err, NOVA_STATE, "no job '%.40s' is running: see novacron jobs", text(args, "job"));
 	return NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * config.c - the daemon's configuration: one table of options, set from text (command line) or a file of
- * "name = value" lines with "[peer NAME]" sections. Values are JSON; defaults come from the table.
+ * "name = value" lines with "[peer NAME]" and "[owner NAME]" sections. Values are JSON; defaults come from the table.
  */
 #include "cleanup.h"
 #include "novacron.h"
@@ -33,6 +33,7 @@ static const struct nova_param params[] = {
 	{ "ca", NOVA_T_PATH, .metavar = "FILE", .help = "certificates that peers' must be signed by (PEM)" },
 	{ "peer", NOVA_T_LIST, .metavar = "NAME=HOST:PORT", .help = "a peer; in the file: [peer NAME] with address and certificate-name" },
 	{ "roots", NOVA_T_LIST, .metavar = "DIR", .help = "disks, kernels and images must lie below one of these; default: images in state-dir" },
+	{ "owner", NOVA_T_LIST, .metavar = "NAME:LIMIT=VALUE", .help = "a limit of one owner's guests; in the file: [owner NAME] with max-guests, max-memory, max-vcpus, max-disk, max-migrations; NAME *: every owner without a section" },
 	{ "bandwidth", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap of all migrations together; 0: none" },
 	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .fallback = "5min", .metavar = "TIME", .help = "how long a lost connection is redialled" },
 	{ "max-guests", NOVA_T_INT, .min = 0, .max = 1000000, .fallback = "256", .metavar = "N", .help = "guests on this host; 0: no limit" },
@@ -56,6 +57,15 @@ static const struct nova_param params[] = {
 };
 
 #define PARAMS (sizeof(params) / sizeof(*params))
+
+/* What [owner NAME] may hold. */
+static const struct nova_param owner_params[] = {
+	{ "max-guests", NOVA_T_INT, .min = 0, .max = 1000000 },
+	{ "max-memory", NOVA_T_BYTES, .min = 0, .max = SIZE_MAX_BYTES },
+	{ "max-vcpus", NOVA_T_INT, .min = 0, .max = 1000000 },
+	{ "max-disk", NOVA_T_BYTES, .min = 0, .max = SIZE_MAX_BYTES },
+	{ "max-migrations", NOVA_T_INT, .min = 0, .max = 10000 },
+};
 
 const struct nova_param *nova_config_params(size_t *count)
 {
@@ -124,7 +134,7 @@ struct nova_config *nova_config_new(void)
 	struct nova_config *config = calloc(1, sizeof(*config));
 
 	if (config)
-		config->values = json_pack("{s:{}}", "peers");
+		config->values = json_pack("{s:{}, s:{}}", "peers", "owners");
 	return config;
 }
 
@@ -211,6 +221,61 @@ static int set_peer_option(struct nova_config *config, const char *peer, const c
 	return 0;
 }
 
+/* ---- owners ---- */
+
+static int check_owner_name(const char *name, struct nova_error *err)
+{
+	size_t length = strlen(name);
+
+	for (size_t i = 0; i < length; i++)
+		if (!isgraph((unsigned char)name[i]) || strchr("[]=:", name[i]))
+			length = 0;
+	if (length >= 1 && length <= 63)
+		return 0;
+	return nova_error_set(err, NOVA_INVALID, "owner: '%.80s' is not a name: 1 to 63 letters without [ ] = :", name);
+}
+
+static json_t *owner_of(struct nova_config *config, const char *name)
+{
+	json_t *owners = json_object_get(config->values, "owners");
+
+	if (!json_object_get(owners, name))
+		json_object_set_new(owners, name, json_object());
+	return json_object_get(owners, name);
+}
+
+static int set_owner_option(struct nova_config *config, const char *owner, const char *name, char *value,
+    struct nova_error *err)
+{
+	changed(config);
+	for (size_t i = 0; i < sizeof(owner_params) / sizeof(*owner_params); i++)
+		if (!strcmp(owner_params[i].name, name)) {
+			json_t *limit = nova_param_parse(&owner_params[i], value, err);
+
+			return limit ? json_object_set_new(owner_of(config, owner), name, limit) : -1;
+		}
+	return nova_error_set(err, NOVA_INVALID,
+	    "[owner %s] has no option '%.60s': max-guests, max-memory, max-vcpus, max-disk and max-migrations are known",
+	    owner, name);
+}
+
+/* NAME:LIMIT=VALUE */
+static int set_owner(struct nova_config *config, const char *text, struct nova_error *err)
+{
+	NOVA_AUTOFREE char *copy = strdup(text);
+	char *colon = copy ? strchr(copy, ':') : NULL;
+	char *equals = colon ? strchr(colon, '=') : NULL;
+
+	if (!equals)
+		return nova_error_set(err, NOVA_INVALID, "owner: '%.80s' is not NAME:LIMIT=VALUE", text);
+	if (memchr(copy, '=', (size_t)(colon - copy)))
+		return nova_error_set(err, NOVA_INVALID, "owner: '%.80s' is not NAME:LIMIT=VALUE", text);
+	*colon = *equals = 0;
+	if (check_owner_name(copy, err) < 0)
+		return -1;
+	return set_owner_option(config, copy, colon + 1, equals + 1, err);
+}
+
 /* ---- options ---- */
 
 int nova_config_set(struct nova_config *config, const char *name, const char *text, struct nova_error *err)
@@ -222,6 +287,8 @@ int nova_config_set(struct nova_config *config, const char *name, const char *te
 		return -1;
 	if (!strcmp(name, "peer"))
 		return set_peer(config, text, err);
+	if (!strcmp(name, "owner"))
+		return set_owner(config, text, err);
 	value = nova_param_parse(param, text, err);
 	if (!value)
 		return -1;
@@ -282,23 +349,36 @@ static void cut_comment(char *line)
 			*at = 0;
 }
 
-/* "[peer NAME]" */
-static int read_section(char *line, char peer[64], struct nova_error *err)
-{
-	char *end = strchr(line, ']');
-	char *name;
+/* Where the lines of a file belong. */
+struct section {
+	enum { TOP, PEER, OWNER } kind;
+	char name[64];
+};
 
-	if (!end || end[1] || strncmp(line, "[peer ", 6))
-		return nova_error_set(err, NOVA_INVALID, "'%.60s' is not a section: [peer NAME] is the only kind", line);
+/* "[peer NAME]" or "[owner NAME]" */
+static int read_section(struct nova_config *config, char *line, struct section *section, struct nova_error *err)
+{
+	char *end = strchr(line, ']'), *name;
+	bool peer = !strncmp(line, "[peer ", 6), owner = !strncmp(line, "[owner ", 7);
+
+	if (!end || end[1] || (!peer && !owner))
+		return nova_error_set(
+		    err, NOVA_INVALID, "'%.60s' is not a section: [peer NAME] and [owner NAME] are known", line);
 	*end = 0;
-	name = trim(line + 6);
-	if (check_peer_name(name, err) < 0)
+	name = trim(strchr(line, ' '));
+	if ((peer ? check_peer_name(name, err) : check_owner_name(name, err)) < 0)
 		return -1;
-	snprintf(peer, 64, "%s", name);
+	section->kind = peer ? PEER : OWNER;
+	snprintf(section->name, sizeof(section->name), "%s", name);
+	if (peer)
+		peer_of(config, name);
+	else
+		owner_of(config, name);
+	changed(config);
 	return 0;
 }
 
-static int read_line(struct nova_config *config, char *line, char peer[64], struct nova_error *err)
+static int read_line(struct nova_config *config, char *line, struct section *section, struct nova_error *err)
 {
 	char *equals, *name, *value;
 
@@ -306,27 +386,26 @@ static int read_line(struct nova_config *config, char *line, char peer[64], stru
 	line = trim(line);
 	if (!*line || *line == ';')
 		return 0;
-	if (*line == '[') {
-		if (read_section(line, peer, err) < 0)
-			return -1;
-		peer_of(config, peer);
-		changed(config);
-		return 0;
-	}
+	if (*line == '[')
+		return read_section(config, line, section, err);
 	equals = strchr(line, '=');
 	if (!equals)
 		return nova_error_set(err, NOVA_INVALID, "'%.60s' is not name = value", line);
 	*equals = 0;
 	name = trim(line);
 	value = trim(equals + 1);
-	return peer[0] ? set_peer_option(config, peer, name, value, err) : nova_config_set(config, name, value, err);
+	if (section->kind == PEER)
+		return set_peer_option(config, section->name, name, value, err);
+	if (section->kind == OWNER)
+		return set_owner_option(config, section->name, name, value, err);
+	return nova_config_set(config, name, value, err);
 }
 
 int nova_config_load(struct nova_config *config, const char *path, struct nova_error *err)
 {
 	NOVA_AUTOFREE char *line = NULL;
 	FILE *file = fopen(path, "re");
-	char peer[64] = "";
+	struct section section = { TOP, "" };
 	size_t size = 0;
 	int number = 0, result = 0;
 
@@ -334,7 +413,7 @@ int nova_config_load(struct nova_config *config, const char *path, struct nova_e
 		return nova_error_sys(err, errno, "configuration %s", path);
 	while (result == 0 && getline(&line, &size, file) >= 0) {
 		number++;
-		result = read_line(config, line, peer, err);
+		result = read_line(config, line, &section, err);
 	}
 	if (result < 0)
 		nova_error_prefix(err, "%s:%d", path, number);

@@ -107,7 +107,8 @@ struct nova_link_stats {
 
 struct nova_link_ops {
 	/* Listen as configured (listen addresses, certificates) and make sessions. accepted: a peer came and
-	 * was authenticated; call set_events in it or the session is refused. */
+	 * was authenticated (peer NULL: a user who is no peer, see user); call set_events in it or the
+	 * session is refused. */
 	struct nova_links *(*open)(struct event_base *base, const struct nova_config *config,
 	    void (*accepted)(void *arg, struct nova_session *session, const char *peer),
 	    void (*log)(void *arg, enum nova_log_level level, const char *line), void *arg, struct nova_error *err);
@@ -121,6 +122,10 @@ struct nova_link_ops {
 	void (*host_rate)(struct nova_links *links, uint64_t rate_bps);
 
 	void (*set_events)(struct nova_session *session, const struct nova_session_events *events, void *arg);
+	/* Of an accepted session: the NAME of the first "cert:NAME" in the roles that its certificate is for, or
+	 * NULL; and the address it came from. Borrowed. */
+	const char *(*user)(struct nova_session *session);
+	const char *(*from)(struct nova_session *session);
 	struct nova_op *(*request)(struct nova_session *session, const char *command, json_t *args /* borrowed */,
 	    int limit_ms, nova_done_fn done, void *arg, struct nova_error *err);
 	/* result is stolen (may be NULL); err (copied) makes it a refusal with its category. */

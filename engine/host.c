@@ -65,6 +65,8 @@ void nova_host_emit(struct nova_host *host, const char *event, json_t *data)
 {
 	if (host->control && !host->closing)
 		host->plugins->control->emit(host->control, event, data);
+	if (!host->closing)
+		nova_remote_emit(host, event, data);
 	if (host->on_event)
 		host->on_event(host->on_event_arg, event, data);
 	json_decref(data);
@@ -115,14 +117,19 @@ static bool listed(const json_t *list, const char *kind, const char *name, unsig
 	return false;
 }
 
+static const struct {
+	const char *option;
+	enum nova_role role;
+} role_lists[] = {
+	{ "admins", NOVA_ROLE_ADMIN },
+	{ "operators", NOVA_ROLE_OPERATOR },
+	{ "viewers", NOVA_ROLE_VIEWER },
+};
+#define ROLE_LISTS (sizeof(role_lists) / sizeof(*role_lists))
+
 void nova_host_identify(const struct nova_host *host, unsigned uid, unsigned gid, int pid,
     struct nova_identity *who)
 {
-	static const struct {
-		const char *option;
-		enum nova_role role;
-	} roles[] = { { "admins", NOVA_ROLE_ADMIN }, { "operators", NOVA_ROLE_OPERATOR },
-		{ "viewers", NOVA_ROLE_VIEWER } };
 	const struct passwd *user = getpwuid(uid);
 	const struct group *group = getgrgid(gid);
 
@@ -133,12 +140,29 @@ void nova_host_identify(const struct nova_host *host, unsigned uid, unsigned gid
 		snprintf(who->name, sizeof(who->name), "%u", uid);
 	snprintf(who->from, sizeof(who->from), "unix uid %u pid %d", uid, pid);
 	who->role = uid == 0 ? NOVA_ROLE_ADMIN : NOVA_ROLE_NONE;
-	for (size_t i = 0; i < 3 && who->role == NOVA_ROLE_NONE; i++) {
-		const json_t *list = nova_config_get(host->config, roles[i].option);
+	for (size_t i = 0; i < ROLE_LISTS && who->role == NOVA_ROLE_NONE; i++) {
+		const json_t *list = nova_config_get(host->config, role_lists[i].option);
 
 		if (listed(list, "uid", who->name, uid) || listed(list, "gid", group ? group->gr_name : "", gid))
-			who->role = roles[i].role;
+			who->role = role_lists[i].role;
 	}
+}
+
+void nova_host_identify_certificate(const struct nova_host *host, const char *name, const char *from,
+    struct nova_identity *who)
+{
+	char entry[160];
+	size_t n;
+	json_t *item;
+
+	memset(who, 0, sizeof(*who));
+	snprintf(who->name, sizeof(who->name), "%s", name ? name : "");
+	snprintf(who->from, sizeof(who->from), "tls %.100s", from);
+	snprintf(entry, sizeof(entry), "cert:%s", who->name);
+	for (size_t i = 0; i < ROLE_LISTS && name && who->role == NOVA_ROLE_NONE; i++)
+		json_array_foreach (nova_config_get(host->config, role_lists[i].option), n, item)
+			if (!strcmp(json_string_value(item), entry))
+				who->role = role_lists[i].role;
 }
 
 bool nova_host_may_see(const struct nova_host *host, const struct nova_identity *who, const char *event, json_t *data)
@@ -312,6 +336,7 @@ struct nova_host *nova_host_new(struct event_base *base, const struct nova_confi
 	TAILQ_INIT(&host->guests);
 	TAILQ_INIT(&host->jobs);
 	TAILQ_INIT(&host->incomings);
+	TAILQ_INIT(&host->remotes);
 	host->metrics = nova_metrics_new(metric_table);
 	if (host->metrics && open_all(host, err) == 0)
 		return host;

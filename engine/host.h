@@ -55,6 +55,7 @@ struct nova_job {
 	char peer[NOVA_NAME_MAX + 1];
 	char token[33];              /* names the migration on both hosts */
 	struct nova_identity who;
+	char owner[128];             /* of the guest: who may see the job; also in the report */
 	struct nova_slot *slot;      /* borrowed: the driver; NULL until known */
 	enum nova_verb verb;         /* of a one-verb job */
 	struct nova_entry *entry;    /* borrowed: NULL until there is one */
@@ -81,6 +82,8 @@ struct nova_job {
 
 TAILQ_HEAD(nova_entries, nova_entry);
 TAILQ_HEAD(nova_jobs, nova_job);
+struct nova_remote;
+TAILQ_HEAD(nova_remotes, nova_remote);
 struct nova_incoming;
 TAILQ_HEAD(nova_incomings, nova_incoming);
 
@@ -95,7 +98,8 @@ struct nova_host {
 	size_t slot_count;
 	struct nova_entries guests;
 	struct nova_jobs jobs;
-	struct nova_incomings incomings;  /* sessions that peers opened */
+	struct nova_incomings incomings;  /* sessions that peers and users opened */
+	struct nova_remotes remotes;      /* those of them that execute commands */
 	struct nova_links *links;         /* owned */
 	struct nova_control *control;     /* owned */
 	char *control_path;               /* owned */
@@ -120,6 +124,10 @@ struct nova_op *nova_slot_call(struct nova_slot *slot, enum nova_verb verb, stru
     nova_done_fn done, void *arg, struct nova_error *err);
 int64_t nova_now_ms(void);  /* monotonic */
 int64_t nova_wall_ms(void); /* since the epoch */
+
+/* Who the owner of a certificate is (name as in cert:NAME, NULL: nobody) that came from an address. */
+void nova_host_identify_certificate(const struct nova_host *host, const char *name, const char *from,
+    struct nova_identity *who);
 
 /* ---- execute.c ---- */
 /* Check args against a command's or driver's rows; the answer (the caller's) has defaults filled in. */
@@ -147,9 +155,12 @@ json_t *nova_entry_json(const struct nova_entry *entry, bool whole);
 void nova_uuid_new(char uuid[37]);
 
 /* ---- admission.c ---- */
-/* Does this guest fit beside those there are? A refusal names the limit and the numbers. */
-int nova_admit_guest(struct nova_host *host, const char *name, const json_t *needs, struct nova_error *err);
-int nova_admit_migration(struct nova_host *host, bool incoming, struct nova_error *err);
+/* Does this guest fit beside those there are, and into what its owner may have? A refusal names the limit and the
+ * numbers. Nothing is reserved until the guest is in the table with these needs: do that in the same turn. */
+int nova_admit_guest(struct nova_host *host, const char *name, const char *owner, const json_t *needs,
+    struct nova_error *err);
+/* One more migration, incoming or outgoing by its side; the job itself does not count. */
+int nova_admit_migration(const struct nova_job *job, struct nova_error *err);
 
 /* ---- jobs.c ---- */
 struct nova_job *nova_job_new(struct nova_host *host, const char *kind, const char *side,
@@ -162,6 +173,7 @@ struct nova_op *nova_job_wait(struct nova_job *job, nova_done_fn done, void *arg
 struct nova_job *nova_job_find(struct nova_host *host, const char *id);
 struct nova_job *nova_job_by_token(struct nova_host *host, const char *side, const char *token);
 struct nova_job *nova_job_free(struct nova_job *job);
+void nova_job_set_owner(struct nova_job *job, const char *owner);
 int nova_job_save(struct nova_job *job, const char *step, bool undo, struct nova_error *err);
 void nova_job_settle(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err,
     const char *notes); /* record the end, tell, free */
@@ -196,6 +208,15 @@ int nova_dest_recover(struct nova_job *job, const char *step, struct nova_error 
 int nova_source_recover(struct nova_job *job, const char *step, struct nova_error *err);
 void nova_migrate_accept(void *host, struct nova_session *session, const char *peer);
 void nova_incoming_close_all(struct nova_host *host);
+/* ---- remote.c: commands and events of a session ---- */
+struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session,
+    void (*lost)(void *arg), void *arg);
+void nova_remote_free(struct nova_remote *remote);
+/* "execute" and "events"; answers the request by itself if it returns 0. */
+int nova_remote_request(struct nova_remote *remote, const char *command, json_t *args, struct nova_request *request,
+    struct nova_error *err);
+void nova_remote_emit(struct nova_host *host, const char *event, json_t *data);
+
 /* After a restart: guests first, then unfinished jobs. */
 int nova_recover(struct nova_host *host, struct nova_error *err);
 void nova_recovery_free(struct nova_recovery *recovery);

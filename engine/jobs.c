@@ -91,6 +91,12 @@ struct nova_job *nova_job_free(struct nova_job *job)
 	return NULL;
 }
 
+void nova_job_set_owner(struct nova_job *job, const char *owner)
+{
+	snprintf(job->owner, sizeof(job->owner), "%s", owner);
+	json_object_set_new(job->report, "owner", json_string(job->owner));
+}
+
 int nova_job_save(struct nova_job *job, const char *step, bool undo, struct nova_error *err)
 {
 	struct nova_job_row row = job_row(job, step, undo);
@@ -134,8 +140,7 @@ static json_t *ended_event(const struct nova_job *job, enum nova_outcome outcome
 	if (err)
 		json_object_set_new(event, "error",
 		    json_pack("{s:s, s:s}", "category", nova_category_name(err->category), "text", err->text));
-	if (job->entry)
-		json_object_set_new(event, "owner", json_string(job->entry->owner));
+	json_object_set_new(event, "owner", json_string(job->owner));
 	if (job->peer[0])
 		json_object_set_new(event, "peer", json_string(job->peer));
 	return event;
@@ -222,8 +227,13 @@ int nova_job_start(struct nova_job *job, const struct nova_step *steps, const ch
     struct nova_error *err)
 {
 	struct nova_entry *entry = nova_entry_find(job->host, job->guest_name);
-	struct nova_job_row row = job_row(job, "", false);
+	struct nova_job_row row;
 
+	if (entry)
+		nova_job_set_owner(job, entry->owner);
+	else if (!job->owner[0])
+		nova_job_set_owner(job, job->who.name);
+	row = job_row(job, "", false);
 	if (entry && entry->job && entry->job != job) {
 		nova_error_set(err, NOVA_STATE, "guest %s is busy: %s (job %s); see novacron job %s", entry->name,
 		    entry->job->kind, entry->job->id, entry->job->id);
@@ -306,9 +316,9 @@ json_t *nova_job_json(const struct nova_job *job)
 {
 	const struct nova_step *step = job->run ? nova_run_step(job->run) : NULL;
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:O, s:O}", "job", job->id, "kind", job->kind,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:I, s:O, s:O}", "job", job->id, "kind", job->kind,
 	    "guest", job->guest_name, "peer", job->peer, "side", job->side, "step", step ? step->name : "",
-	    "undoing", job->run ? nova_run_undoing(job->run) : 0, "who", job->who.name, "started_ms",
+	    "undoing", job->run ? nova_run_undoing(job->run) : 0, "who", job->who.name, "owner", job->owner, "started_ms",
 	    (json_int_t)job->started_ms, "args", job->args, "report", job->report);
 }
 

@@ -45,6 +45,7 @@ libnova_la_SOURCES += \
 	engine/peers.c \
 	engine/recover.c \
 	engine/relay.c \
+	engine/remote.c \
 	engine/verbs.c
 
 # the codec of the data path

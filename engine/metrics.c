@@ -94,9 +94,25 @@ void nova_metrics_forget(struct nova_metrics *metrics, const char *label_name, c
 			metrics->series--;
 }
 
-json_t *nova_metrics_json(const struct nova_metrics *metrics)
+static void hide(const struct nova_metric *metric, json_t *series, nova_metrics_filter_fn filter, void *arg)
 {
-	return json_deep_copy(metrics->values);
+	const char *label;
+	json_t *value;
+	void *next;
+
+	json_object_foreach_safe (series, next, label, value)
+		if (!filter(arg, metric->label, label))
+			json_object_del(series, label);
+}
+
+json_t *nova_metrics_json(const struct nova_metrics *metrics, nova_metrics_filter_fn filter, void *arg)
+{
+	json_t *values = json_deep_copy(metrics->values);
+
+	for (const struct nova_metric *metric = metrics->table; filter && metric->name; metric++)
+		if (metric->label)
+			hide(metric, json_object_get(values, metric->name), filter, arg);
+	return values;
 }
 
 /* ---- Prometheus ---- */
@@ -140,16 +156,17 @@ static void print_metric(FILE *out, const struct nova_metric *metric, json_t *va
 	}
 }
 
-char *nova_metrics_prometheus(const struct nova_metrics *metrics)
+char *nova_metrics_prometheus(const struct nova_metrics *metrics, nova_metrics_filter_fn filter, void *arg)
 {
+	json_t *values = nova_metrics_json(metrics, filter, arg);
 	char *text = NULL;
 	size_t length;
 	FILE *out = open_memstream(&text, &length);
 
-	if (!out)
-		return NULL;
-	for (const struct nova_metric *metric = metrics->table; metric->name; metric++)
-		print_metric(out, metric, json_object_get(metrics->values, metric->name));
-	fclose(out);
+	for (const struct nova_metric *metric = metrics->table; out && metric->name; metric++)
+		print_metric(out, metric, json_object_get(values, metric->name));
+	if (out)
+		fclose(out);
+	json_decref(values);
 	return text;
 }

@@ -38,9 +38,12 @@ double nova_metrics_get(const struct nova_metrics *metrics, const char *name, co
 /* The guest or peer is gone: forget the gauges of this label's value; counters stay. */
 void nova_metrics_forget(struct nova_metrics *metrics, const char *label_name, const char *label);
 
+/* Which series somebody may see; NULL: all. */
+typedef bool (*nova_metrics_filter_fn)(void *arg, const char *label_name, const char *label);
+
 /* {"novacron_jobs_total": 3, "novacron_guest_memory_bytes": {"g1": 268435456}}; the caller owns it. */
-json_t *nova_metrics_json(const struct nova_metrics *metrics);
+json_t *nova_metrics_json(const struct nova_metrics *metrics, nova_metrics_filter_fn filter, void *arg);
 /* Text format 0.0.4; the caller frees it. NULL when out of memory. */
-char *nova_metrics_prometheus(const struct nova_metrics *metrics);
+char *nova_metrics_prometheus(const struct nova_metrics *metrics, nova_metrics_filter_fn filter, void *arg);
 
 #endif

@@ -22,7 +22,8 @@ struct nova_incoming {
 	const struct nova_link_ops *ops; /* static */
 	struct nova_session *session;    /* owned */
 	struct nova_job *job;            /* borrowed: the reservation made here */
-	char peer[NOVA_NAME_MAX + 1];
+	struct nova_remote *remote;      /* owned: commands came over it */
+	char peer[NOVA_NAME_MAX + 1];    /* "": a user, who may have commands executed and nothing else */
 };
 
 struct dest {
@@ -78,7 +79,7 @@ static enum nova_step_result admit_needs(struct nova_job *job, json_t *result, s
 		    nova_host_name(job->host));
 		return NOVA_STEP_FAILED;
 	}
-	if (nova_admit_guest(job->host, job->guest_name, needs, err) < 0)
+	if (nova_admit_guest(job->host, job->guest_name, job->owner, needs, err) < 0)
 		return NOVA_STEP_FAILED;
 	job->entry = nova_entry_new(job->host, job->slot, job->guest_name, text_of(job->args, "uuid"),
 	    text_of(job->args, "owner"), json_is_object(spec) ? spec : json_object_get(job->args, "spec"), needs, err);
@@ -93,7 +94,7 @@ static enum nova_step_result run_admit(struct nova_run *run, void *ctx, struct n
 {
 	struct nova_job *job = ctx;
 
-	if (nova_admit_migration(job->host, true, err) < 0)
+	if (nova_admit_migration(job, err) < 0)
 		return NOVA_STEP_FAILED;
 	return nova_job_call_then(job, NOVA_VERB_CHECK,
 	    json_pack("{s:O, s:b}", "spec", json_object_get(job->args, "spec"), "incoming", 1), admit_needs, err);
@@ -438,6 +439,7 @@ static int on_reserve(struct nova_incoming *incoming, json_t *args, struct nova_
 		return -1;
 	snprintf(job->peer, sizeof(job->peer), "%s", incoming->peer);
 	snprintf(job->token, sizeof(job->token), "%s", text_of(args, "token"));
+	nova_job_set_owner(job, text_of(args, "owner"));
 	job->slot = slot;
 	dest = dest_of(job);
 	if (!dest) {
@@ -533,6 +535,26 @@ static int on_about(struct nova_incoming *incoming, json_t *args, struct nova_re
 	return 0;
 }
 
+static void incoming_free(struct nova_incoming *incoming);
+
+static void remote_lost(void *arg)
+{
+	incoming_free(arg);
+}
+
+/* A command, by whoever the certificate says: a peer has no role unless the configuration gives it one. */
+static int on_remote(struct nova_incoming *incoming, const char *command, json_t *args, struct nova_request *request,
+    struct nova_error *err)
+{
+	if (incoming->job)
+		return nova_error_set(err, NOVA_STATE, "this session carries a migration: commands take another one");
+	if (!incoming->remote)
+		incoming->remote = nova_remote_new(incoming->host, incoming->session, remote_lost, incoming);
+	if (!incoming->remote)
+		return nova_error_sys(err, ENOMEM, "commands of %s", incoming->ops->from(incoming->session));
+	return nova_remote_request(incoming->remote, command, args, request, err);
+}
+
 static const struct {
 	const char *name;
 	request_fn fn;
@@ -555,8 +577,16 @@ static void session_request(void *arg, const char *command, json_t *args, struct
 	struct nova_incoming *incoming = arg;
 	struct nova_error err;
 
+	if (!strcmp(command, "execute") || !strcmp(command, "events")) {
+		if (on_remote(incoming, command, args, request, &err) < 0)
+			incoming->ops->answer(request, NULL, &err);
+		return;
+	}
 	nova_error_set(&err, NOVA_INVALID, "%s does not know the request '%.40s'", nova_host_name(incoming->host), command);
-	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
+	if (!incoming->peer[0])
+		nova_error_set(&err, NOVA_REFUSED, "%.40s is for hosts that are peers of %s", command,
+		    nova_host_name(incoming->host));
+	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests) && incoming->peer[0]; i++)
 		if (!strcmp(requests[i].name, command)) {
 			if (requests[i].fn(incoming, args, request, &err) < 0)
 				break;
@@ -584,12 +614,14 @@ static void session_state(void *arg, const char *state, json_t *data)
 {
 	struct nova_incoming *incoming = arg;
 
-	nova_host_log(incoming->host, NOVA_LOG_INFO, "link from %s: %s", incoming->peer, state);
+	nova_host_log(incoming->host, NOVA_LOG_INFO, "link from %s: %s",
+	    incoming->peer[0] ? incoming->peer : incoming->ops->from(incoming->session), state);
 }
 
 static void incoming_free(struct nova_incoming *incoming)
 {
 	TAILQ_REMOVE(&incoming->host->incomings, incoming, link);
+	nova_remote_free(incoming->remote);
 	incoming->ops->free(incoming->session);
 	free(incoming);
 }
@@ -628,7 +660,7 @@ void nova_migrate_accept(void *arg, struct nova_session *session, const char *pe
 	incoming->host = host;
 	incoming->ops = host->plugins->links;
 	incoming->session = session;
-	snprintf(incoming->peer, sizeof(incoming->peer), "%s", peer);
+	snprintf(incoming->peer, sizeof(incoming->peer), "%s", peer ? peer : "");
 	TAILQ_INSERT_TAIL(&host->incomings, incoming, link);
 	incoming->ops->set_events(session, &session_events, incoming);
 }

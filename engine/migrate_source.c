@@ -191,7 +191,7 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 		nova_error_set(err, NOVA_STATE, "this daemon has no link to peers: set cert, key, ca and peers");
 		return NOVA_STEP_FAILED;
 	}
-	if (nova_admit_migration(job->host, false, err) < 0)
+	if (nova_admit_migration(job, err) < 0)
 		return NOVA_STEP_FAILED;
 	json_object_set_new(job->args, "was_running", json_boolean(state == NOVA_GUEST_RUNNING));
 	return nova_job_call_then(

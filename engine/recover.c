@@ -86,6 +86,7 @@ static struct nova_job *load_job(struct nova_host *host, const struct nova_job_r
 	if (row->report)
 		json_object_update(job->report, row->report);
 	json_object_set_new(job->report, "restarted", json_true());
+	nova_job_set_owner(job, entry ? entry->owner : json_string_value(json_object_get(job->report, "owner")) ?: who.name);
 	if (entry) {
 		job->entry = entry;
 		job->slot = entry->slot;

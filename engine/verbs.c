@@ -33,13 +33,6 @@ static enum nova_step_result run_check(struct nova_run *run, void *ctx, struct n
 	    job, NOVA_VERB_CHECK, json_pack("{s:O}", "spec", json_object_get(job->args, "spec")), take_spec, err);
 }
 
-static const char *owner_of(const struct nova_job *job)
-{
-	const char *owner = json_string_value(json_object_get(job->args, "owner"));
-
-	return owner ? owner : job->who.name;
-}
-
 static enum nova_step_result run_admit(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -52,9 +45,9 @@ static enum nova_step_result run_admit(struct nova_run *run, void *ctx, struct n
 		    nova_host_name(job->host));
 		return NOVA_STEP_FAILED;
 	}
-	if (nova_admit_guest(job->host, job->guest_name, needs, err) < 0)
+	if (nova_admit_guest(job->host, job->guest_name, job->owner, needs, err) < 0)
 		return NOVA_STEP_FAILED;
-	job->entry = nova_entry_new(job->host, job->slot, job->guest_name, uuid, owner_of(job),
+	job->entry = nova_entry_new(job->host, job->slot, job->guest_name, uuid, job->owner,
 	    json_object_get(job->args, "spec"), needs, err);
 	if (!job->entry)
 		return NOVA_STEP_FAILED;
@@ -69,6 +62,20 @@ static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct 
 	if (!job->entry)
 		return NOVA_STEP_DONE;
 	return nova_entry_forget(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+/* Guests are made for oneself; only admins may make them for others, or quotas would not hold. */
+static int take_owner(struct nova_job *job, struct nova_error *err)
+{
+	const char *owner = json_string_value(json_object_get(job->args, "owner"));
+
+	if (owner && strcmp(owner, job->who.name) && job->who.role < NOVA_ROLE_ADMIN)
+		return nova_error_set(err, NOVA_REFUSED, "%s may not make a guest for %.60s: only admins name another owner",
+		    job->who.name, owner);
+	if (owner && (!owner[0] || strlen(owner) >= sizeof(job->owner)))
+		return nova_error_set(err, NOVA_INVALID, "owner: a name has 1 to %zu bytes", sizeof(job->owner) - 1);
+	nova_job_set_owner(job, owner ? owner : job->who.name);
+	return 0;
 }
 
 /* ---- create ---- */
@@ -134,9 +141,19 @@ struct nova_op *nova_cmd_create(struct nova_host *host, const struct nova_identi
 	}
 	json_object_set_new(job->args, "spec", spec);
 	job->slot = slot;
+	if (take_owner(job, err) < 0) {
+		nova_job_free(job);
+		return NULL;
+	}
 	if (nova_job_start(job, nova_create_steps, NULL, false, err) < 0)
 		return NULL;
 	return nova_job_wait(job, done, arg, err);
+}
+
+static void set_needs(struct nova_entry *entry, const json_t *needs)
+{
+	json_decref(entry->needs);
+	entry->needs = json_deep_copy(needs);
 }
 
 /* ---- adopt: take over a running one ---- */
@@ -147,10 +164,8 @@ static enum nova_step_result adopted(struct nova_job *job, json_t *result, struc
 
 	if (json_is_object(spec))
 		nova_entry_set_spec(job->entry, spec);
-	if (json_is_object(json_object_get(result, "needs"))) {
-		json_decref(job->entry->needs);
-		job->entry->needs = json_deep_copy(json_object_get(result, "needs"));
-	}
+	if (json_is_object(json_object_get(result, "needs")))
+		set_needs(job->entry, json_object_get(result, "needs"));
 	job->result = nova_entry_json(job->entry, true);
 	return nova_entry_save(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
@@ -183,6 +198,10 @@ struct nova_op *nova_cmd_adopt(struct nova_host *host, const struct nova_identit
 	if (!json_object_get(job->args, "spec"))
 		json_object_set_new(job->args, "spec", json_object());
 	job->slot = slot;
+	if (take_owner(job, err) < 0) {
+		nova_job_free(job);
+		return NULL;
+	}
 	if (nova_job_start(job, nova_adopt_steps, NULL, false, err) < 0)
 		return NULL;
 	return nova_job_wait(job, done, arg, err);
@@ -225,10 +244,8 @@ static enum nova_step_result verb_seen(struct nova_job *job, json_t *result, str
 
 	if (json_is_object(spec))
 		nova_entry_set_spec(job->entry, spec);
-	if (json_is_object(needs)) {
-		json_decref(job->entry->needs);
-		job->entry->needs = json_deep_copy(needs);
-	}
+	if (json_is_object(needs))
+		set_needs(job->entry, needs);
 	job->result = nova_entry_json(job->entry, false);
 	return nova_entry_save(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
@@ -241,6 +258,54 @@ static enum nova_step_result run_verb(struct nova_run *run, void *ctx, struct no
 }
 
 static const struct nova_step verb_steps[] = {
+	{ "act", run_verb, NULL, nova_job_drop_op, 0 },
+	{ NULL },
+};
+
+/* ---- resize: what more it takes is reserved before it is given ---- */
+
+/* What the guest would need; what it gives back counts as taken until it has given it back. */
+static json_t *grown_needs(const struct nova_job *job)
+{
+	static const char *const members[][2] = { { "memory", "memory_bytes" }, { "vcpus", "vcpus" } };
+	json_t *needs = json_deep_copy(job->entry->needs);
+
+	for (size_t i = 0; i < 2; i++) {
+		json_int_t wanted = json_integer_value(json_object_get(job->args, members[i][0]));
+
+		if (wanted > json_integer_value(json_object_get(needs, members[i][1])))
+			json_object_set_new(needs, members[i][1], json_integer(wanted));
+	}
+	return needs;
+}
+
+static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	NOVA_AUTOJSON json_t *needs = grown_needs(job);
+
+	if (!json_equal(needs, job->entry->needs) &&
+	    nova_admit_guest(job->host, job->guest_name, job->entry->owner, needs, err) < 0)
+		return NOVA_STEP_FAILED;
+	json_object_set(job->args, "needs_before", job->entry->needs);
+	set_needs(job->entry, needs);
+	return nova_entry_save(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result undo_reserve(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	json_t *before = json_object_get(job->args, "needs_before");
+
+	if (!job->entry || !before)
+		return NOVA_STEP_DONE;
+	set_needs(job->entry, before);
+	return nova_entry_save(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+/* A daemon that is killed in between leaves the larger needs in the inventory: too much is counted, never too little. */
+static const struct nova_step resize_steps[] = {
+	{ "reserve", run_reserve, undo_reserve },
 	{ "act", run_verb, NULL, nova_job_drop_op, 0 },
 	{ NULL },
 };
@@ -263,7 +328,7 @@ struct nova_op *nova_verb_start(struct nova_host *host, const struct nova_identi
 	if (!job)
 		return NULL;
 	job->verb = verb;
-	if (nova_job_start(job, verb_steps, NULL, false, err) < 0)
+	if (nova_job_start(job, verb == NOVA_VERB_RESIZE ? resize_steps : verb_steps, NULL, false, err) < 0)
 		return NULL;
 	return nova_job_wait(job, done, arg, err);
 }

@@ -126,6 +126,18 @@ static void print_peers(const json_t *peers)
 	}
 }
 
+static void print_owners(const json_t *owners)
+{
+	const char *name, *limit;
+	json_t *owner, *value;
+
+	json_object_foreach ((json_t *)owners, name, owner) {
+		printf("\n[owner %s]\n", name);
+		json_object_foreach (owner, limit, value)
+			printf("%s = %" JSON_INTEGER_FORMAT "\n", limit, json_integer_value(value));
+	}
+}
+
 /* In the form of a configuration file, so that it can be one. */
 static int print_config(const struct nova_config *config)
 {
@@ -135,7 +147,7 @@ static int print_config(const struct nova_config *config)
 
 	for (size_t i = 0; i < count; i++) {
 		const json_t *value = nova_config_get(config, params[i].name);
-		if (!strcmp(params[i].name, "peer"))
+		if (!strcmp(params[i].name, "peer") || !strcmp(params[i].name, "owner"))
 			continue;
 		if (!value)
 			printf("# %s is not set\n", params[i].name);
@@ -146,6 +158,7 @@ static int print_config(const struct nova_config *config)
 			print_value(&params[i], value);
 	}
 	print_peers(nova_config_get(config, "peers"));
+	print_owners(nova_config_get(config, "owners"));
 	return fflush(stdout) ? 1 : 0;
 }
 

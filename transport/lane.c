@@ -19,6 +19,8 @@
 #include "cursor.h"
 
 #define REFUSING_MS 1000
+#define LINKS_SESSIONS_PER_USER 32
+#define USER_RESUME_MAX_MS 60000
 #define NOTSENT_BYTES (128 * 1024) /* the kernel's part of the queue; measure.c adapts it */
 
 /* ---- states ---- */
@@ -209,6 +211,18 @@ static bool lane_number_taken(const struct nova_session *session, uint32_t numbe
 	return false;
 }
 
+/* One who is no peer has few sessions, and short ones: they must not crowd out migrations. */
+static bool too_many_of_user(const struct lane *lane)
+{
+	unsigned count = 0;
+
+	if (lane->peer != lane->user)
+		return false;
+	for (const struct nova_session *session = lane->links->sessions; session; session = session->next)
+		count += session->peer == lane->user;
+	return count >= LINKS_SESSIONS_PER_USER;
+}
+
 static struct nova_session *new_session(struct lane *lane, const struct frame_hello *hello)
 {
 	struct nova_links *links = lane->links;
@@ -219,15 +233,23 @@ static struct nova_session *new_session(struct lane *lane, const struct frame_he
 		refuse(lane, NOVA_REFUSED, "too many sessions");
 		return NULL;
 	}
+	if (too_many_of_user(lane)) {
+		refuse(lane, NOVA_REFUSED, "too many sessions of this user");
+		return NULL;
+	}
 	session = session_new(links, lane->peer, false, hello->session, &err);
 	if (!session) {
 		refuse(lane, NOVA_REFUSED, err.text);
 		return NULL;
 	}
 	snprintf(session->certificate, sizeof(session->certificate), "%s", lane->certificate);
+	snprintf(session->from, sizeof(session->from), "%s", lane->from);
+	session->user = lane->user;
 	session->resume_limit_ms = (int)hello->resume_limit_ms;
+	if (session->peer == session->user && session->resume_limit_ms > USER_RESUME_MAX_MS)
+		session->resume_limit_ms = USER_RESUME_MAX_MS;
 	if (links->accepted)
-		links->accepted(links->arg, session, session->peer->name);
+		links->accepted(links->arg, session, session->peer == session->user ? NULL : session->peer->name);
 	if (session->events && !session->freed)
 		return session;
 	refuse(lane, NOVA_REFUSED, "sessions are not accepted now");
@@ -242,7 +264,7 @@ static struct nova_session *session_for(struct lane *lane, const struct frame_he
 
 	if (!session && !hello->known)
 		return new_session(lane, hello);
-	if (!session || session->dialled || session->peer != lane->peer ||
+	if (!session || session->dialled || session->peer != lane->peer || session->user != lane->user ||
 	    session->state >= SESSION_LEAVING) {
 		refuse(lane, NOVA_LINK, "the session is not known here any more");
 		return NULL;
@@ -334,8 +356,14 @@ static int check_name(struct lane *lane, struct nova_error *err)
 		if (tls_is_for(lane->pump.ssl, settings->peers[i].certificate))
 			lane->peer = &settings->peers[i];
 	}
+	for (size_t i = 0; !lane->user && i < settings->user_count; i++) {
+		if (tls_is_for(lane->pump.ssl, settings->users[i].certificate))
+			lane->user = &settings->users[i];
+	}
 	if (!lane->peer)
-		refuse(lane, NOVA_REFUSED, "no configured peer has this certificate name");
+		lane->peer = lane->user;
+	if (!lane->peer)
+		refuse(lane, NOVA_REFUSED, "no configured peer or user has this certificate name");
 	return 0;
 }
 

@@ -81,7 +81,8 @@ struct lane {
 	struct address address; /* of the peer */
 	char from[ADDRESS_TEXT];
 	char certificate[TLS_NAME];   /* its name; "": none seen yet */
-	const struct link_peer *peer; /* borrowed: who that is */
+	const struct link_peer *peer; /* borrowed: who that is; a user's entry if it is no peer */
+	const struct link_peer *user; /* borrowed: who that is in the roles; NULL: nobody */
 	struct pump pump;
 	struct event *readable, *writable, *deadline; /* owned */
 	bool blocked;                                 /* the socket takes no more now */
@@ -183,7 +184,9 @@ struct nova_session {
 	bool freed;    /* the user let go */
 	bool closing;  /* session_close() is telling everybody */
 	uint8_t id[16];
-	const struct link_peer *peer; /* borrowed */
+	const struct link_peer *peer; /* borrowed; a user's entry if it is no peer */
+	const struct link_peer *user; /* borrowed: accepted from who has a role; NULL: from nobody such */
+	char from[ADDRESS_TEXT];      /* accepted: where its first lane came from */
 	char certificate[TLS_NAME];
 	uint32_t last_lane; /* highest lane number seen or given */
 	struct lane *lanes; /* owned */
@@ -305,6 +308,8 @@ size_t schedule_batch(const struct nova_session *session);
 /* ---- session.c ---- */
 struct nova_session *session_new(struct nova_links *links, const struct link_peer *peer, bool dialled,
     const uint8_t id[16], struct nova_error *err);
+const char *session_user(struct nova_session *session);
+const char *session_from(struct nova_session *session);
 struct nova_session *session_dial(struct nova_links *links, const char *peer,
     const struct nova_session_options *options, const struct nova_session_events *events, void *arg,
     struct nova_error *err);

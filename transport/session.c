@@ -232,6 +232,16 @@ struct nova_session *session_free(struct nova_session *session)
 	return NULL;
 }
 
+const char *session_user(struct nova_session *session)
+{
+	return session->user ? session->user->name : NULL;
+}
+
+const char *session_from(struct nova_session *session)
+{
+	return session->from;
+}
+
 struct nova_session *session_find(struct nova_links *links, const uint8_t id[16])
 {
 	struct nova_session *session = links->sessions;

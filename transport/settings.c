@@ -67,6 +67,32 @@ static int read_peers(struct link_settings *settings, const json_t *peers, struc
 	return 0;
 }
 
+/* "cert:NAME" in a role: its owner may come as a user. Other kinds are of the control socket. */
+static int read_users(struct link_settings *settings, const json_t *values, struct nova_error *err)
+{
+	static const char *const roles[] = { "admins", "operators", "viewers" };
+	size_t most = 0, i;
+	json_t *item;
+
+	for (size_t r = 0; r < sizeof(roles) / sizeof(*roles); r++)
+		most += json_array_size(json_object_get(values, roles[r]));
+	settings->users = calloc(most + 1, sizeof(*settings->users));
+	settings->user_names = json_array();
+	if (!settings->users || !settings->user_names)
+		return nova_error_set(err, NOVA_SYSTEM, "no memory for the users");
+	for (size_t r = 0; r < sizeof(roles) / sizeof(*roles); r++)
+		json_array_foreach (json_object_get(values, roles[r]), i, item) {
+			const char *text = json_string_value(item);
+
+			if (!text || strncmp(text, "cert:", 5) || !text[5])
+				continue;
+			json_array_append(settings->user_names, item);
+			settings->users[settings->user_count++] =
+			    (struct link_peer) { .name = text + 5, .certificate = text + 5 };
+		}
+	return 0;
+}
+
 static int read_path(char **path, const json_t *values, const char *name, struct nova_error *err)
 {
 	const char *text = json_string_value(json_object_get(values, name));
@@ -100,6 +126,8 @@ int settings_init(struct link_settings *settings, const json_t *values, struct n
 		return nova_error_set(
 		    err, NOVA_INVALID, "bandwidth is a number of bits a second, 0 for no limit");
 	settings->bandwidth_bps = (uint64_t)json_integer_value(bandwidth);
+	if (read_users(settings, values, err) < 0)
+		return -1;
 	return read_peers(settings, json_object_get(values, "peers"), err);
 }
 
@@ -111,6 +139,8 @@ void settings_release(struct link_settings *settings)
 	free(settings->key);
 	free(settings->ca);
 	free(settings->peers);
+	free(settings->users);
+	json_decref(settings->user_names);
 	*settings = (struct link_settings) { 0 };
 }
 

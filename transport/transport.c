@@ -10,7 +10,8 @@
 static int settings_of(
     struct link_settings *settings, const struct nova_config *config, struct nova_error *err)
 {
-	static const char *const names[] = { "listen", "cert", "key", "ca", "bandwidth", "peers" };
+	static const char *const names[] = { "listen", "cert", "key", "ca", "bandwidth", "peers",
+		"admins", "operators", "viewers" };
 	NOVA_AUTOJSON json_t *values = json_object();
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -42,6 +43,8 @@ const struct nova_link_ops nova_tls_links = {
 	.dial = session_dial,
 	.host_rate = links_host_rate,
 	.set_events = session_set_events,
+	.user = session_user,
+	.from = session_from,
 	.request = request_send,
 	.answer = request_answer,
 	.channel = channel_open,

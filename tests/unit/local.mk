@@ -89,3 +89,10 @@ tests_unit_test_metrics_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_kvm_spec
 tests_unit_test_kvm_spec_SOURCES = tests/unit/test_kvm_spec.c
 tests_unit_test_kvm_spec_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_access
+tests_unit_test_access_SOURCES = tests/unit/test_access.c tests/unit/access_host.h tests/unit/loop.h
+tests_unit_test_access_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_admission
+tests_unit_test_admission_SOURCES = tests/unit/test_admission.c tests/unit/access_host.h tests/unit/loop.h
+tests_unit_test_admission_LDADD = $(UNIT_LDADD)

@@ -304,6 +304,19 @@ static void test_peers(void **state)
 	refused(f, "peer", "delta=", "peer: there is no address: try HOST:PORT[,HOST:PORT]");
 }
 
+static void test_owners(void **state)
+{
+	struct fixture *f = *state;
+
+	set(f, "owner", "bob:max-memory=4G");
+	set(f, "owner", "bob:max-guests=2");
+	set(f, "owner", "*:max-vcpus=8");
+	has(f, "owners",
+	    json_pack("{s:{s:I,s:i}, s:{s:i}}", "bob", "max-memory", (json_int_t)4 << 30, "max-guests", 2, "*", "max-vcpus", 8));
+	refused(f, "owner", "bob", "owner: 'bob' is not NAME:LIMIT=VALUE");
+	refused(f, "owner", "a=b:max-guests=1", "owner: 'a=b:max-guests=1' is not NAME:LIMIT=VALUE");
+}
+
 static int load(struct fixture *f, const char *text)
 {
 	FILE *file = fopen(f->path, "we");
@@ -329,7 +342,7 @@ static void test_files(void **state)
 	                         "[ignored]"),
 	    -1);
 	assert_non_null(
-	    strstr(f->err.text, ":10: '[ignored]' is not a section: [peer NAME] is the only kind"));
+	    strstr(f->err.text, ":10: '[ignored]' is not a section: [peer NAME] and [owner NAME] are known"));
 	has(f, "name", json_string("alpha"));
 	has(f, "bandwidth", json_integer(200000000));
 	has(f, "roots", json_pack("[s,s]", "/a#b", "/c d"));
@@ -352,11 +365,14 @@ static void test_errors_name_file_and_line(void **state)
 		{ "bandwidth = fast\n",
 		    ":1: bandwidth: 'fast' is not a rate: try 200M, 1Gbit or 0 for no limit" },
 		{ "[peer a b]\n", ":1: peer: 'a b' is not a name: 1 to 63 of A-Z a-z 0-9 - _ ." },
-		{ "[peer a\n", ":1: '[peer a' is not a section: [peer NAME] is the only kind" },
+		{ "[peer a\n", ":1: '[peer a' is not a section: [peer NAME] and [owner NAME] are known" },
 		{ "[peer a]\nport = 1\n",
 		    ":2: [peer a] has no option 'port': address and certificate-name are known" },
 		{ "[peer a]\naddress =\n", ":2: peer: there is no address: try HOST:PORT[,HOST:PORT]" },
 		{ "[peer a]\ncertificate-name = \n", ":2: certificate-name: must be a name in UTF-8" },
+		{ "[owner a b]\n", ":1: owner: 'a b' is not a name: 1 to 63 letters without [ ] = :" },
+		{ "[owner bob]\nmax-fun = 1\n",
+		    ":2: [owner bob] has no option 'max-fun': max-guests, max-memory, max-vcpus, max-disk and max-migrations are known" },
 		{ "[peer a]\naddress = \xff\n", ":2: peer: an address is not text in UTF-8" },
 	};
 	struct fixture *f = *state;
@@ -409,6 +425,7 @@ int main(void)
 		T(test_setting),
 		T(test_unknown_options_name_the_nearest),
 		T(test_peers),
+		T(test_owners),
 		T(test_files),
 		T(test_errors_name_file_and_line),
 	};

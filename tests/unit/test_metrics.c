@@ -34,7 +34,7 @@ static void test_values(void **state)
 	nova_metrics_set(metrics, "nova_rtt_seconds", "g1", 0.25); /* a peer of the same name */
 	assert_true(nova_metrics_get(metrics, "nova_memory_bytes", "g2") == 0);
 	nova_metrics_add(metrics, "nova_memory_bytes", "\xff", 1); /* not text: counted nowhere, harmless */
-	json = nova_metrics_json(metrics);
+	json = nova_metrics_json(metrics, NULL, NULL);
 	expected =
 	    json_pack("{s:f, s:{s:f}, s:{s:f}, s:{s:f}}", "nova_jobs_total", 3.0, "nova_sent_bytes_total",
 	        "g1", 5.0, "nova_memory_bytes", "g1", 6.0, "nova_rtt_seconds", "g1", 0.25);
@@ -60,7 +60,7 @@ static void test_series_are_bounded(void **state)
 		snprintf(label, sizeof(label), "g%d", i);
 		nova_metrics_add(metrics, "nova_sent_bytes_total", label, 1);
 	}
-	json = nova_metrics_json(metrics);
+	json = nova_metrics_json(metrics, NULL, NULL);
 	assert_int_equal(
 	    json_object_size(json_object_get(json, "nova_sent_bytes_total")), NOVA_METRICS_SERIES_MAX + 1);
 	json_decref(json);
@@ -96,7 +96,7 @@ static void test_prometheus(void **state)
 	nova_metrics_add(metrics, "nova_jobs_total", NULL, 1e12);
 	nova_metrics_add(metrics, "nova_sent_bytes_total", "a\"b\\c\nd", 1);
 	nova_metrics_set(metrics, "nova_rtt_seconds", "beta", 0.125);
-	text = nova_metrics_prometheus(metrics);
+	text = nova_metrics_prometheus(metrics, NULL, NULL);
 	assert_string_equal(text,
 	    "# HELP nova_jobs_total jobs that ended\n# TYPE nova_jobs_total counter\nnova_jobs_total "
 	    "1000000000000\n"
