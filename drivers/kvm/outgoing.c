@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define CANCEL_LIMIT_MS 10000
+#define LOOK_AGAIN_MS 50 /* whether a cancelled migration is over */
 #define LEAST_THROTTLE 1 /* percent; QEMU has no 0 */
 
 /* ---- prepare -------------------------------------------------------------------------------------- */
@@ -337,17 +338,30 @@ KVM_VERB(out_set)
 
 static const char *const beyond[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
 
+static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, struct nova_error *err);
+
+static enum nova_step_result look_again(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	return kvm_task_qmp(task, "query-migrate", NULL, looked_again, err);
+}
+
+/* QEMU's last word may have come before we listened: its event overtakes the answer to an older question, and after
+ * "failed" there is no "cancelled". So we look again until it is over. */
 static enum nova_step_result match_over(
     struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
 {
+	if (strcmp(event, "TIMEOUT") == 0)
+		return look_again(task, NULL, err);
 	if (strcmp(event, "MIGRATION") != 0)
 		return NOVA_STEP_WAIT;
 	return one_of(kvm_spec_text(data, "status") ?: "", over) ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
 }
 
-static enum nova_step_result cancel_accepted(struct kvm_task *task, json_t *value, struct nova_error *err)
+static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
-	return NOVA_STEP_WAIT; /* for the event */
+	if (one_of(kvm_spec_text(value, "status") ?: "none", over))
+		return NOVA_STEP_DONE;
+	return kvm_task_listen(task, match_over, LOOK_AGAIN_MS, err);
 }
 
 static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err)
@@ -364,7 +378,7 @@ static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *val
 	}
 	if (kvm_task_listen(task, match_over, 0, err) == NOVA_STEP_FAILED)
 		return NOVA_STEP_FAILED;
-	return kvm_task_qmp(task, "migrate_cancel", NULL, cancel_accepted, err);
+	return kvm_task_qmp(task, "migrate_cancel", NULL, look_again, err);
 }
 
 static enum nova_step_result cancel(struct nova_run *run, void *ctx, struct nova_error *err)

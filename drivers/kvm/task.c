@@ -132,6 +132,8 @@ static void task_reply(void *arg, json_t *result, const struct nova_error *failu
 		next = task->reply(task, result, &err);
 	else if (task->match)
 		next = NOVA_STEP_WAIT; /* accepted: the event will tell */
+	if (next != NOVA_STEP_WAIT)
+		kvm_task_stop_waiting(NULL, task);
 	kvm_task_end_row(task, next, &err);
 }
 

@@ -1200,6 +1200,47 @@ static void test_broken(void **state)
 	joint_release(&joint);
 }
 
+static void break_now(evutil_socket_t fd, short what, void *arg)
+{
+	joint_break(arg);
+}
+
+/* The connection breaks just before, while or after we cancel: QEMU's "failed" may come before anybody listens for it,
+ * and no "cancelled" ever. */
+static void cancel_while_breaking(struct test_guest *from, int break_us)
+{
+	struct answer answer = { 0 };
+	struct timeval wait = { 0, break_us };
+	struct test_guest to;
+	struct joint joint;
+
+	prepare_move(from, &to, &joint, false);
+	start_move(from, &joint, false);
+	slow_down(from);
+	UNTIL(sample(from, "transferred_bytes") > 1 << 20);
+	event_base_once(base, -1, EV_TIMEOUT, break_now, &joint, &wait);
+	assert_non_null(alpha.driver->verb[NOVA_VERB_OUT_CANCEL](
+	    alpha.self, &from->guest, NULL, answered, &answer, &answer.err));
+	UNTIL(answer.count > 0);
+	if (answer.failed)
+		fail_msg("broken after %d us: %s", break_us, answer.err.text);
+	json_decref(answer.result);
+	assert_int_equal(from->guest.state, NOVA_GUEST_RUNNING);
+	UNTIL(!joint.source && count_events(&to, "EXIT", NULL) == 1);
+	guest_delete(&beta, &to);
+	joint_release(&joint);
+}
+
+static void test_cancel_broken(void **state)
+{
+	struct test_guest from;
+
+	start_linux(&from, "pc", "fill=rand:30");
+	for (int break_us = 0; break_us < 2000; break_us += 100)
+		cancel_while_breaking(&from, break_us);
+	guest_delete(&alpha, &from);
+}
+
 /* The daemon restarts in the middle of a migration and finds it going on. */
 static void test_reattach_moving(void **state)
 {
@@ -1369,6 +1410,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_rollback_by_cancel),
 		cmocka_unit_test(test_rollback_by_resume),
 		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_cancel_broken),
 		cmocka_unit_test(test_reattach_moving),
 		cmocka_unit_test(test_throttle),
 		cmocka_unit_test(test_postcopy),
