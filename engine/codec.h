@@ -49,15 +49,21 @@ enum nova_codec {
 };
 const char *nova_codec_name(enum nova_codec codec);
 
+struct nova_baseline;
+struct nova_spool;
+
 struct nova_codec_options {
 	enum nova_codec codec;
 	int level;            /* of that codec; 0: its default */
 	size_t history_bytes; /* budget of the page history, the same on both sides; 0: none */
+	struct nova_baseline *baseline; /* borrowed: what the decoder's side holds from earlier; NULL: nothing */
+	struct nova_spool *spool;       /* borrowed: is told every page; NULL: nobody is */
 };
 
 struct nova_codec_stats {
 	uint64_t raw_bytes, encoded_bytes;
 	uint64_t pages, fill_pages, same_pages, delta_pages, reference_pages, raw_pages;
+	uint64_t baseline_pages, baseline_delta_pages; /* by reference to the baseline, as a change of it */
 	uint64_t blocks;
 	uint64_t busy_us; /* time spent in the codec */
 };

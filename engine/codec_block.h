@@ -43,6 +43,10 @@ enum nova_note {
 	NOVA_NOTE_PAGE_HEADER, /* the next page record has this header: varint length, bytes in the content */
 	NOVA_NOTE_FILL_HEADER, /* the same for the next fill record */
 	NOVA_NOTE_FILL_BYTE,   /* from now on fills are of this byte */
+	NOVA_NOTE_BASE,        /* page records with the contents of consecutive slots of the baseline: varint count
+	                          - 1, first slot: zigzag varint */
+	NOVA_NOTE_BASE_DELTA,  /* one page record, as a slot of the baseline with ranges changed: zigzag varint slot,
+	                          varint ranges - 1, then as DELTA */
 };
 #define NOVA_TOKEN_MORE 31u
 
@@ -61,6 +65,7 @@ struct nova_predict {
 	bool empty[NOVA_RECORDS];
 	uint8_t fill;
 	uint32_t slot; /* of the next REF */
+	uint32_t base; /* slot of the next BASE or BASE_DELTA */
 };
 #define NOVA_PREDICT_MAX 8u /* bytes of a predicted header */
 

@@ -7,6 +7,7 @@
  * unpacker's.
  */
 #include "codec.h"
+#include "baseline.h"
 #include "codec_block.h"
 #include "codec_pack.h"
 #include "cursor.h"
@@ -18,6 +19,10 @@
 struct nova_decoder {
 	struct nova_unpacker *unpacker;
 	struct nova_history *history; /* NULL: none */
+	struct nova_baseline *baseline; /* borrowed; NULL: none */
+	struct nova_spool *spool;       /* borrowed; NULL: none */
+	struct nova_error base_error;   /* of the block at hand, if base_failed */
+	bool base_failed;
 	XXH3_state_t *digest;
 	struct nova_codec_stats stats;
 	uint64_t busy_ns;
@@ -95,6 +100,13 @@ static uint8_t *begin_page(struct nova_decoder *dec, uint64_t *page)
 	return nova_put_room(&dec->out, NOVA_PAGE_BYTES);
 }
 
+/* The page record is whole. */
+static void end_page(struct nova_decoder *dec, uint64_t page, const uint8_t *content)
+{
+	if (dec->spool)
+		nova_spool_page(dec->spool, page, content);
+}
+
 static void keep(struct nova_decoder *dec, uint32_t slot, const uint8_t *content)
 {
 	if (slot != NOVA_NO_SLOT)
@@ -115,6 +127,7 @@ static void put_pages(struct nova_decoder *dec, uint64_t count)
 			keep(dec,
 			    nova_history_rewrite(dec->history, page, nova_history_find(dec->history, page)),
 			    to);
+		end_page(dec, page, to);
 		dec->stats.raw_pages++;
 	}
 }
@@ -140,6 +153,7 @@ static void put_same(struct nova_decoder *dec, uint64_t count)
 			return;
 		memcpy(to, nova_history_content(dec->history, slot), NOVA_PAGE_BYTES);
 		nova_history_same(dec->history, slot);
+		end_page(dec, page, to);
 		dec->stats.same_pages++;
 	}
 }
@@ -183,6 +197,7 @@ static void put_delta(struct nova_decoder *dec, uint64_t ranges)
 	patch(dec, ranges, to, into == slot ? nova_history_content(dec->history, slot) : NULL);
 	if (into != slot)
 		keep(dec, into, to);
+	end_page(dec, page, to);
 	dec->stats.delta_pages++;
 }
 
@@ -201,9 +216,64 @@ static void put_references(struct nova_decoder *dec, uint64_t count)
 		}
 		memcpy(to, from, NOVA_PAGE_BYTES);
 		nova_history_share(dec->history, page, slot);
+		end_page(dec, page, to);
 		dec->stats.reference_pages++;
 	}
 	dec->predict.slot = slot;
+}
+
+/* ---- the baseline ---- */
+
+static const uint8_t *base_content(struct nova_decoder *dec, uint32_t slot)
+{
+	const uint8_t *content = dec->baseline ? nova_baseline_content(dec->baseline, slot, &dec->base_error) : NULL;
+
+	if (dec->baseline && !content)
+		dec->base_failed = true;
+	if (!content)
+		dec->tokens.bad = true;
+	return content;
+}
+
+static void put_base(struct nova_decoder *dec)
+{
+	uint64_t count = nova_get_varint(&dec->tokens);
+	uint32_t slot = dec->predict.base + (uint32_t)nova_get_zigzag(&dec->tokens);
+
+	if (count >= NOVA_BLOCK_RAW_MAX)
+		dec->tokens.bad = true;
+	for (count++; count && !dec->out.bad && !dec->tokens.bad; count--, slot++) {
+		uint64_t page;
+		uint8_t *to = begin_page(dec, &page);
+		const uint8_t *from = to ? base_content(dec, slot) : NULL;
+
+		if (!from)
+			return;
+		memcpy(to, from, NOVA_PAGE_BYTES);
+		end_page(dec, page, to);
+		dec->stats.baseline_pages++;
+	}
+	dec->predict.base = slot;
+}
+
+static void put_base_delta(struct nova_decoder *dec)
+{
+	uint32_t slot = dec->predict.base + (uint32_t)nova_get_zigzag(&dec->tokens);
+	uint64_t ranges = nova_get_varint(&dec->tokens), page;
+	uint8_t *to = dec->tokens.bad ? NULL : begin_page(dec, &page);
+	const uint8_t *from = to ? base_content(dec, slot) : NULL;
+
+	if (!from || ranges >= NOVA_PAGE_BYTES) {
+		dec->tokens.bad = true;
+		return;
+	}
+	memcpy(to, from, NOVA_PAGE_BYTES);
+	patch(dec, ranges + 1, to, NULL);
+	dec->predict.base = slot + 1;
+	if (dec->history)
+		keep(dec, nova_history_rewrite(dec->history, page, nova_history_find(dec->history, page)), to);
+	end_page(dec, page, to);
+	dec->stats.baseline_delta_pages++;
 }
 
 static void put_fills(struct nova_decoder *dec, uint64_t count)
@@ -243,6 +313,12 @@ static void take_note(struct nova_decoder *dec, unsigned note)
 		break;
 	case NOVA_NOTE_FILL_BYTE:
 		dec->predict.fill = nova_get_u8(&dec->tokens);
+		break;
+	case NOVA_NOTE_BASE:
+		put_base(dec);
+		break;
+	case NOVA_NOTE_BASE_DELTA:
+		put_base_delta(dec);
 		break;
 	default:
 		dec->tokens.bad = true;
@@ -300,6 +376,8 @@ static int rebuild(
 	dec->header[NOVA_RECORD_PAGE] = dec->header[NOVA_RECORD_FILL] = NULL;
 	while (nova_cursor_left(&dec->tokens) && !dec->content.bad && !dec->out.bad)
 		take_token(dec);
+	if (dec->base_failed)
+		return nova_error_copy(err, &dec->base_error), -1;
 	if (dec->tokens.bad || dec->content.bad || dec->out.bad)
 		return nova_error_set(err, NOVA_INVALID, "a block's tokens do not fit its content");
 	if (nova_cursor_left(&dec->content) || nova_writer_used(&dec->out) != head->raw)
@@ -340,6 +418,8 @@ struct nova_decoder *nova_decoder_new(const struct nova_codec_options *options, 
 		return NULL;
 	}
 	memset(dec, 0, offsetof(struct nova_decoder, raw));
+	dec->baseline = options->baseline;
+	dec->spool = options->spool;
 	dec->unpacker = nova_unpacker_new(err);
 	dec->digest = XXH3_createState();
 	if (options->history_bytes && !(dec->history = nova_history_new(options->history_bytes, false, err)))

@@ -13,6 +13,7 @@
  */
 #include "codec.h"
 #include "adapt.h"
+#include "baseline.h"
 #include "codec_block.h"
 #include "codec_pack.h"
 #include "cursor.h"
@@ -30,15 +31,17 @@
 
 static_assert(INPUT_BYTES >= INPUT_SPACE_MIN + NOVA_BLOCK_RAW_MAX, "space can always be made");
 
+#define RUN_BASE ((enum nova_token)8) /* a run of NOVA_NOTE_BASE */
+
 /* The block under construction. */
 struct building {
 	uint8_t *content; /* NULL: none is begun; the packer's, NOVA_BODY_MAX bytes */
 	size_t content_bytes;
 	size_t raw_bytes;
 	struct nova_writer tokens;
-	enum nova_token run; /* not yet written: `count` of these */
+	enum nova_token run; /* not yet written: `count` of these; RUN_BASE too */
 	uint64_t count;
-	int64_t first_slot; /* of a run of references, against what was predicted */
+	int64_t first_slot; /* of a run of references or of RUN_BASE, against what was predicted */
 	uint8_t token_space[NOVA_TOKENS_MAX];
 };
 
@@ -53,6 +56,8 @@ struct nova_encoder {
 	uint64_t born_ns;
 	struct nova_packer *packer;
 	struct nova_history *history; /* NULL: none */
+	struct nova_baseline *baseline; /* borrowed; NULL: none */
+	struct nova_spool *spool;       /* borrowed; NULL: none */
 	XXH3_state_t *digest;
 	struct nova_codec_stats stats;
 	uint64_t busy_ns;
@@ -78,7 +83,11 @@ static void put_token(struct nova_writer *w, enum nova_token op, uint64_t number
 
 static void end_run(struct building *b)
 {
-	if (b->count) {
+	if (b->count && b->run == RUN_BASE) {
+		put_token(&b->tokens, NOVA_TOKEN_NOTE, NOVA_NOTE_BASE);
+		nova_put_varint(&b->tokens, b->count - 1);
+		nova_put_zigzag(&b->tokens, b->first_slot);
+	} else if (b->count) {
 		put_token(&b->tokens, b->run, b->count - 1);
 		if (b->run == NOVA_TOKEN_REF)
 			nova_put_zigzag(&b->tokens, b->first_slot);
@@ -161,16 +170,12 @@ static void keep(struct nova_encoder *enc, uint32_t slot, uint64_t hash, const u
 	nova_history_index(enc->history, slot, hash);
 }
 
-static void add_delta(struct nova_encoder *enc, uint32_t slot, const uint8_t *content,
-    const struct nova_range *ranges, int count)
+/* old: where the same changes are to be made; may be NULL. */
+static void add_ranges(struct building *b, const uint8_t *content, const struct nova_range *ranges, int count,
+    uint8_t *old)
 {
-	struct building *b = &enc->block;
-	uint32_t into = nova_history_rewrite(enc->history, enc->span.page, slot);
-	uint8_t *old = into == slot ? nova_history_content(enc->history, slot) : NULL;
 	unsigned at = 0;
 
-	end_run(b);
-	put_token(&b->tokens, NOVA_TOKEN_DELTA, (uint64_t)count - 1);
 	for (int i = 0; i < count; i++) {
 		nova_put_varint(&b->tokens, ranges[i].at - at);
 		nova_put_varint(&b->tokens, ranges[i].length - 1u);
@@ -179,6 +184,18 @@ static void add_delta(struct nova_encoder *enc, uint32_t slot, const uint8_t *co
 			memcpy(old + ranges[i].at, content + ranges[i].at, ranges[i].length);
 		at = ranges[i].at + ranges[i].length;
 	}
+}
+
+static void add_delta(struct nova_encoder *enc, uint32_t slot, const uint8_t *content,
+    const struct nova_range *ranges, int count)
+{
+	struct building *b = &enc->block;
+	uint32_t into = nova_history_rewrite(enc->history, enc->span.page, slot);
+	uint8_t *old = into == slot ? nova_history_content(enc->history, slot) : NULL;
+
+	end_run(b);
+	put_token(&b->tokens, NOVA_TOKEN_DELTA, (uint64_t)count - 1);
+	add_ranges(b, content, ranges, count, old);
 	if (old)
 		nova_history_index(enc->history, slot, 0);
 	else
@@ -198,6 +215,64 @@ static void add_reference(struct nova_encoder *enc, uint32_t slot)
 	enc->predict.slot = slot + 1;
 	nova_history_share(enc->history, enc->span.page, slot);
 	enc->stats.reference_pages++;
+}
+
+/* ---- the baseline ---- */
+
+static void add_base(struct nova_encoder *enc, uint32_t slot)
+{
+	struct building *b = &enc->block;
+
+	if (b->run != RUN_BASE || !b->count || slot != enc->predict.base) {
+		end_run(b);
+		b->first_slot = (int64_t)slot - (int64_t)enc->predict.base;
+	}
+	add_run(b, RUN_BASE, 1);
+	enc->predict.base = slot + 1;
+	enc->stats.baseline_pages++;
+}
+
+/* What changed is kept in the history: it will change again. */
+static void add_base_delta(struct nova_encoder *enc, uint32_t slot, const uint8_t *content,
+    const struct nova_range *ranges, int count)
+{
+	struct building *b = &enc->block;
+
+	put_note(b, NOVA_NOTE_BASE_DELTA);
+	nova_put_zigzag(&b->tokens, (int64_t)slot - (int64_t)enc->predict.base);
+	nova_put_varint(&b->tokens, (uint64_t)count - 1);
+	add_ranges(b, content, ranges, count, NULL);
+	enc->predict.base = slot + 1;
+	if (enc->history)
+		keep(enc,
+		    nova_history_rewrite(
+		        enc->history, enc->span.page, nova_history_find(enc->history, enc->span.page)),
+		    0, content);
+	enc->stats.baseline_delta_pages++;
+}
+
+static bool add_from_baseline(struct nova_encoder *enc, const uint8_t *content)
+{
+	struct nova_range ranges[NOVA_DELTA_RANGES_MAX];
+	const uint8_t *old = NULL;
+	uint32_t slot;
+	int count;
+
+	if (!enc->baseline)
+		return false;
+	switch (nova_baseline_look(enc->baseline, enc->span.page, content, &slot, &old)) {
+	case NOVA_BASE_SAME:
+		add_base(enc, slot);
+		return true;
+	case NOVA_BASE_OLD:
+		count = nova_delta_find(old, content, ranges);
+		if (count > 0)
+			add_base_delta(enc, slot, content, ranges, count);
+		return count > 0;
+	case NOVA_BASE_UNKNOWN:
+		break;
+	}
+	return false;
 }
 
 /* The ways a page may go, best first. */
@@ -222,6 +297,10 @@ static void add_content_of_page(struct nova_encoder *enc, const uint8_t *content
 				return;
 			}
 		}
+	}
+	if (add_from_baseline(enc, content))
+		return;
+	if (enc->history) {
 		hash = nova_history_hash(content);
 		other = nova_history_find_content(enc->history, hash, content);
 		if (other != NOVA_NO_SLOT) {
@@ -239,6 +318,8 @@ static void add_page(struct nova_encoder *enc, const uint8_t *data)
 {
 	add_header(enc, NOVA_RECORD_PAGE, enc->span.page, data, enc->span.header_bytes);
 	add_content_of_page(enc, data + enc->span.header_bytes);
+	if (enc->spool)
+		nova_spool_page(enc->spool, enc->span.page, data + enc->span.header_bytes);
 	enc->stats.pages++;
 }
 
@@ -495,6 +576,8 @@ struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
 	enc->block.content = NULL;
 	enc->emit = emit;
 	enc->arg = arg;
+	enc->baseline = options->baseline;
+	enc->spool = options->spool;
 	enc->born_ns = nova_codec_clock_ns();
 	enc->packer = nova_packer_new(err);
 	enc->digest = XXH3_createState();

@@ -52,6 +52,10 @@ libnova_la_SOURCES += \
 libnova_la_SOURCES += \
 	engine/adapt.c \
 	engine/adapt.h \
+	engine/baseline.c \
+	engine/baseline.h \
+	engine/baseline_index.c \
+	engine/baseline_spool.c \
 	engine/codec.c \
 	engine/codec_block.h \
 	engine/codec_decode.c \

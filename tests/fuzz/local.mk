@@ -46,3 +46,7 @@ tests_fuzz_fuzz_decoder_LDFLAGS = $(fuzz_link)
 tests_fuzz_fuzz_roundtrip_SOURCES = tests/fuzz/fuzz_roundtrip.c
 tests_fuzz_fuzz_roundtrip_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_roundtrip_LDFLAGS = $(fuzz_link)
+fuzz_programs += tests/fuzz/fuzz_baseline
+tests_fuzz_fuzz_baseline_SOURCES = tests/fuzz/fuzz_baseline.c
+tests_fuzz_fuzz_baseline_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_baseline_LDFLAGS = $(fuzz_link)

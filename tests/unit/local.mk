@@ -96,3 +96,6 @@ tests_unit_test_access_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_admission
 tests_unit_test_admission_SOURCES = tests/unit/test_admission.c tests/unit/access_host.h tests/unit/loop.h
 tests_unit_test_admission_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_baseline
+tests_unit_test_baseline_SOURCES = tests/unit/test_baseline.c
+tests_unit_test_baseline_LDADD = $(UNIT_LDADD)
