@@ -45,6 +45,9 @@ libnova_la_SOURCES += \
 	engine/peers.c \
 	engine/recover.c \
 	engine/relay.c \
+	engine/relay.h \
+	engine/relay_report.c \
+	engine/relay_stream.c \
 	engine/remote.c \
 	engine/verbs.c
 

@@ -205,21 +205,36 @@ NOVA_PUBLIC struct nova_op *nova_client_execute(struct nova_client *client, cons
 
 /* ---- the relay alone ---------------------------------------------------------------------------- */
 
+#define NOVA_RELAY_RESUME_MS 300000
+#define NOVA_RELAY_WAIT_MS 300000
+#define NOVA_RELAY_HISTORY_BYTES (256u << 20)
+
 struct nova_relay_config {
 	size_t struct_size;
-	bool listen_tls;          /* true: we wait for the peer; false: we dial it */
-	const char *address;      /* "host:port"; listening: "0.0.0.0:0" asks for any port */
+	bool listen_tls;          /* true: we wait for the other relay; false: we dial it */
+	const char *address;      /* "host:port"; listening: port 0 asks for any; dialling: several, separated by
+	                           * commas, are tried in turn */
 	const char *peer;         /* name the other side's certificate must carry */
 	const char *cert, *key, *ca; /* PEM files */
 	const char *unix_path;    /* listen_tls: the socket we connect to; else: the socket we listen on */
-	const char *codec;        /* "lz4", "none", ... */
+	const char *codec;        /* "auto" (also NULL), "none", "lz4", "zstd"; the dialling side's counts, as do the
+	                           * next three and history_bytes */
 	uint64_t rate_bps;        /* bits a second, 0: no limit */
+	int lanes;                /* TCP connections, 0: chosen */
+	int resume_limit_ms;      /* how long a lost link is redialled, 0: not at all; NOVA_RELAY_RESUME_MS */
+	int wait_ms;              /* for the other relay and the first local connection, 0: for ever */
+	uint64_t history_bytes;   /* memory for the page history, on each side; 0: none */
 };
 struct nova_relay;
-/* done is called once when both directions have ended (err NULL) or the relay failed. result carries
- * bytes_raw, bytes_wire, ms. All strings are copied. */
+/* Every connection to the dialling side's socket becomes a connection to the listening side's. done is called
+ * once: all have ended (err NULL), or the relay failed. result carries raw_bytes, encoded_bytes, wire_bytes,
+ * resent_bytes, reconnects, connections, total_ms; it comes with an error, too. Events: RELAY_READY {unix},
+ * RELAY_CONNECTED {peer}, RELAY_STREAM {connection}, RELAY_PROGRESS, RELAY_LINK {state, waited_ms, limit_ms},
+ * RELAY_WARNING {text}. Strings are copied. */
 NOVA_PUBLIC struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_relay_config *config,
     nova_event_fn event, nova_done_fn done, void *arg, struct nova_error *err);
+/* End it: local connections are closed, the other side is told, done comes with NOVA_CANCELLED. */
+NOVA_PUBLIC void nova_relay_stop(struct nova_relay *relay);
 NOVA_PUBLIC struct nova_relay *nova_relay_free(struct nova_relay *relay);
 /* listen_tls: the bound port. */
 NOVA_PUBLIC int nova_relay_port(const struct nova_relay *relay);

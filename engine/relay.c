@@ -1,206 +1,205 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * relay.c - the data path alone, for a QEMU that belongs to somebody else: every connection to a local
- * unix socket becomes a channel of one session, and a connection to a unix socket on the other host. No
- * QMP, no ownership, no commit: both QEMUs' owner decides what a broken migration means.
- *
- * The dialling side asks "relay {history_bytes}" first, so that both page histories agree. At most
- * RELAY_PIPES connections at a time (multifd uses several).
+ * relay.c - the data path alone, for a QEMU that belongs to somebody else: local unix sockets on two hosts,
+ * joined over one session. No QMP, no ownership, no commit: what a broken migration means is for the QEMUs'
+ * owner to decide. A relay serves one migration and ends with it. See relay.h for the conversation.
  */
+#include "relay.h"
+
 #include "cleanup.h"
-#include "codec.h"
-#include "flow.h"
-#include "op.h"
-#include "pipe.h"
 #include "plugins.h"
 
 #include <errno.h>
 #include <event2/event.h>
-#include <event2/util.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 
-#define RELAY_PIPES 64
-#define RELAY_HISTORY_BYTES (256u << 20)
+#define REDIAL_MS 500   /* between tries to reach the other relay for the first time */
+#define AGREE_MS 10000  /* for the answer to "relay" */
+#define OVER_MS 10000   /* for the answer to "over", beyond the resume limit */
 
-struct relay_pipe {
-	struct nova_relay *relay;
-	struct nova_pipe *pipe; /* owned */
-	unsigned ended;
-};
-
-struct nova_relay {
-	struct event_base *base; /* borrowed */
-	struct nova_config *config; /* owned */
-	const struct nova_link_ops *ops;
-	struct nova_links *links;     /* owned */
-	struct nova_session *session; /* owned */
-	struct nova_op *request;      /* owned */
-	struct event *listening;      /* owned: local connections */
-	int listen_fd;                /* owned */
-	char *unix_path, *peer;       /* owned */
-	bool dials, agreed;
-	size_t history_bytes;
-	enum nova_codec codec;
-	uint64_t rate_bps;
-	uint16_t next_channel;
-	struct relay_pipe pipes[RELAY_PIPES];
-	size_t pipes_made, pipes_open;
-	struct nova_codec_stats total; /* of pipes that have ended */
-	struct timespec begin;
-	nova_event_fn event;
-	nova_done_fn done;
-	void *arg;
-};
-
-static void say(struct nova_relay *relay, const char *event, const char *text)
-{
-	json_t *data = json_pack("{s:s}", "text", text);
-
-	if (relay->event)
-		relay->event(relay->arg, event, data);
-	json_decref(data);
-}
-
-static void links_log(void *arg, enum nova_log_level level, const char *line)
-{
-	if (level <= NOVA_LOG_WARNING)
-		say(arg, "WARNING", line);
-}
+static const struct nova_session_events session_events;
 
 /* ---- the end ---- */
 
-static json_t *result_of(struct nova_relay *relay)
-{
-	struct nova_link_stats link = { 0 };
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (relay->session)
-		relay->ops->stats(relay->session, &link);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "bytes_raw", (json_int_t)relay->total.raw_bytes, "bytes_encoded",
-	    (json_int_t)relay->total.encoded_bytes, "bytes_wire",
-	    (json_int_t)(link.wire_sent_bytes + link.wire_received_bytes), "connections",
-	    (json_int_t)relay->pipes_made, "reconnects", (json_int_t)link.reconnects, "ms",
-	    (json_int_t)((now.tv_sec - relay->begin.tv_sec) * 1000 + (now.tv_nsec - relay->begin.tv_nsec) / 1000000));
-}
-
-static void finish(struct nova_relay *relay, const struct nova_error *err)
+static void finish(struct nova_relay *relay)
 {
 	nova_done_fn done = relay->done;
-	json_t *result;
+	NOVA_AUTOJSON json_t *result = NULL;
 
 	if (!done)
 		return;
 	relay->done = NULL;
-	result = result_of(relay);
-	done(relay->arg, err ? NULL : result, err);
-	json_decref(result);
+	relay->ending = true;
+	result = nova_relay_result(relay);
+	done(relay->arg, result, relay->failed ? &relay->failure : NULL);
 }
 
-static void count(struct nova_relay *relay, struct nova_pipe *pipe)
+void nova_relay_fail(struct nova_relay *relay, const struct nova_error *err)
 {
-	struct nova_pipe_stats stats;
-
-	nova_pipe_stats(pipe, &stats);
-	relay->total.raw_bytes += stats.out.raw_bytes + stats.in.raw_bytes;
-	relay->total.encoded_bytes += stats.out.encoded_bytes + stats.in.encoded_bytes;
-}
-
-static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
-{
-	struct relay_pipe *slot = arg;
-	struct nova_relay *relay = slot->relay;
-
-	slot->ended |= ended;
-	if (!err && slot->ended != 3)
+	if (relay->failed)
 		return;
-	count(relay, slot->pipe);
-	slot->pipe = nova_pipe_free(slot->pipe);
-	relay->pipes_open--;
-	if (err)
-		say(relay, "WARNING", err->text);
-	if (relay->pipes_open == 0)
-		finish(relay, err);
+	relay->failed = true;
+	relay->failure = *err;
 }
 
-/* ---- pipes ---- */
-
-static int add_pipe(struct nova_relay *relay, int fd, struct nova_channel *channel, struct nova_error *err)
+static void fail_now(struct nova_relay *relay, const struct nova_error *err)
 {
-	struct nova_pipe_options options = { 0 };
-	struct relay_pipe *slot = NULL;
+	nova_relay_fail(relay, err);
+	finish(relay);
+}
 
-	for (size_t i = 0; i < RELAY_PIPES && !slot; i++)
-		if (!relay->pipes[i].pipe)
-			slot = &relay->pipes[i];
-	if (!slot) {
-		close(fd);
-		channel->ops->free(channel);
-		return nova_error_set(err, NOVA_REFUSED, "more than %d connections at a time", RELAY_PIPES);
+static void add_failure(const struct nova_relay *relay, json_t *args)
+{
+	if (relay->failed && !relay->told)
+		json_object_set_new(args, "error", json_string(relay->failure.text));
+}
+
+/* The other side says why it ends. */
+static void take_failure(struct nova_relay *relay, const json_t *args)
+{
+	const char *text = json_string_value(json_object_get(args, "error"));
+	struct nova_error why;
+
+	if (!text)
+		return;
+	if (relay->failed)
+		nova_error_set(&why, relay->failure.category, "%s; the relay at %s: %s", relay->failure.text, relay->peer, text);
+	else
+		nova_error_set(&why, NOVA_LINK, "the relay at %s: %s", relay->peer, text);
+	relay->told = relay->failed = true;
+	relay->failure = why;
+}
+
+static void over_answered(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_relay *relay = arg;
+
+	relay->request = NULL;
+	take_failure(relay, result);
+	finish(relay);
+}
+
+/* Say that it is over, and end when the other side has heard it. */
+static void say_over(struct nova_relay *relay)
+{
+	NOVA_AUTOJSON json_t *args = json_object();
+	struct nova_error ignored;
+
+	relay->ending = true;
+	nova_relay_stop_listening(relay);
+	nova_op_drop(nova_take(&relay->request));
+	add_failure(relay, args);
+	if (relay->session)
+		relay->request = relay->ops->request(relay->session, "over", args,
+		    relay->link.resume_limit_ms + OVER_MS, over_answered, relay, &ignored);
+	if (!relay->request)
+		finish(relay);
+}
+
+static void answer_over(struct nova_relay *relay)
+{
+	const struct timeval linger = { 0, RELAY_LINGER_MS * 1000 };
+	json_t *result = json_object();
+
+	add_failure(relay, result);
+	relay->ops->answer(nova_take(&relay->over), result, NULL);
+	event_add(relay->waiting, &linger);
+}
+
+void nova_relay_consider_end(struct nova_relay *relay)
+{
+	if (relay->streams_open || !relay->done)
+		return;
+	if (relay->over)
+		answer_over(relay);
+	else if (relay->dials && !relay->ending)
+		say_over(relay);
+}
+
+void nova_relay_stop(struct nova_relay *relay)
+{
+	struct nova_error why;
+
+	nova_error_set(&why, NOVA_CANCELLED, "interrupted");
+	nova_relay_fail(relay, &why);
+	nova_relay_drop_streams(relay);
+	if (relay->agreed && !relay->over)
+		say_over(relay);
+	else
+		finish(relay);
+}
+
+/* ---- waiting for somebody to come ---- */
+
+void nova_relay_begun(struct nova_relay *relay)
+{
+	if (relay->waiting)
+		event_del(relay->waiting);
+}
+
+static void on_waiting(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_relay *relay = arg;
+	int limit_s = relay->wait_ms / 1000;
+	struct nova_error why;
+
+	if (relay->ending) { /* it said "over", heard our answer or not: nothing is left to do */
+		finish(relay);
+		return;
 	}
-	*slot = (struct relay_pipe){ .relay = relay };
-	options.out.codec = relay->dials ? relay->codec : NOVA_CODEC_NONE;
-	options.out.history_bytes = relay->dials ? relay->history_bytes : 0;
-	options.in.history_bytes = relay->dials ? 0 : relay->history_bytes;
-	options.scanner = relay->dials ? nova_builtin.scanner : NULL;
-	slot->pipe = nova_pipe_new(relay->base, relay->ops, fd, channel, &options, pipe_ended, slot, err);
-	if (!slot->pipe)
-		return -1;
-	relay->pipes_made++;
-	relay->pipes_open++;
-	return 0;
+	if (relay->agreed && relay->dials)
+		nova_error_set(&why, NOVA_TIMEOUT, "nobody connected to %s within %d s", relay->unix_path, limit_s);
+	else if (relay->agreed)
+		nova_error_set(&why, NOVA_TIMEOUT, "%s is connected, but brought no stream within %d s", relay->peer, limit_s);
+	else if (relay->dials)
+		nova_error_set(&why, NOVA_TIMEOUT, "no relay of %s within %d s%s%s", relay->peer, limit_s,
+		    relay->failed ? ": " : "", relay->failed ? relay->failure.text : "");
+	else
+		nova_error_set(&why, NOVA_TIMEOUT, "no relay with the certificate name %s came within %d s", relay->peer, limit_s);
+	relay->failed = false;
+	nova_relay_fail(relay, &why);
+	if (relay->agreed)
+		say_over(relay);
+	else
+		finish(relay);
 }
 
-static int fill_address(struct sockaddr_un *address, const char *path, struct nova_error *err)
+static int dial(struct nova_relay *relay, struct nova_error *err)
 {
-	memset(address, 0, sizeof(*address));
-	address->sun_family = AF_UNIX;
-	if (snprintf(address->sun_path, sizeof(address->sun_path), "%s", path) < (int)sizeof(address->sun_path))
-		return 0;
-	return nova_error_set(err, NOVA_INVALID, "socket path longer than %zu bytes: %s", sizeof(address->sun_path) - 1, path);
+	relay->session = relay->ops->dial(relay->links, relay->peer, &relay->link, &session_events, relay, err);
+	return relay->session ? 0 : -1;
 }
 
-/* ---- the dialling side: local connections become channels ---- */
-
-static void accept_local(evutil_socket_t listen_fd, short what, void *arg)
+static void on_redial(evutil_socket_t fd, short what, void *arg)
 {
 	struct nova_relay *relay = arg;
 	struct nova_error err;
-	struct nova_channel *channel;
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		return;
-	channel = relay->ops->channel(relay->session, relay->next_channel++, NOVA_CHANNEL_STREAM, NULL, NULL, &err);
-	if (!channel) {
-		close(fd);
-		finish(relay, &err);
-	} else if (add_pipe(relay, fd, channel, &err) < 0)
-		finish(relay, &err);
+	if (dial(relay, &err) < 0)
+		fail_now(relay, &err);
 }
 
-static int listen_local(struct nova_relay *relay, struct nova_error *err)
+/* Not there yet: try again until the waiting ends. Who is refused need not try again. */
+static void redial(struct nova_relay *relay, const struct nova_error *why)
 {
-	struct sockaddr_un address;
+	const struct timeval later = { 0, REDIAL_MS * 1000 };
+	bool first = !relay->failed;
 
-	if (fill_address(&address, relay->unix_path, err) < 0)
-		return -1;
-	relay->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (relay->listen_fd < 0 || bind(relay->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    chmod(relay->unix_path, 0600) < 0 || listen(relay->listen_fd, RELAY_PIPES) < 0)
-		return nova_error_sys(err, errno, "listening on %s", relay->unix_path);
-	relay->listening = event_new(relay->base, relay->listen_fd, EV_READ | EV_PERSIST, accept_local, relay);
-	if (!relay->listening || event_add(relay->listening, NULL) < 0)
-		return nova_error_sys(err, ENOMEM, "listening on %s", relay->unix_path);
-	say(relay, "READY", relay->unix_path);
-	return 0;
+	nova_relay_fail(relay, why);
+	if (why->category != NOVA_LINK) {
+		finish(relay);
+		return;
+	}
+	if (first)
+		nova_relay_say(relay, "RELAY_WARNING",
+		    json_pack("{s:o}", "text", json_sprintf("%s; it is tried again", why->text)));
+	event_add(relay->redial, &later);
 }
+
+/* ---- what the session says ---- */
 
 static void agreed(void *arg, json_t *result, const struct nova_error *err)
 {
@@ -209,82 +208,78 @@ static void agreed(void *arg, json_t *result, const struct nova_error *err)
 
 	relay->request = NULL;
 	if (err) {
-		finish(relay, err);
+		why = *err;
+		nova_error_prefix(&why, "%s", relay->peer);
+		fail_now(relay, &why);
 		return;
 	}
+	relay->failed = false; /* tries that did not reach it are forgotten */
 	relay->agreed = true;
-	if (listen_local(relay, &why) < 0)
-		finish(relay, &why);
+	nova_relay_say(relay, "RELAY_CONNECTED", json_pack("{s:s}", "peer", relay->peer));
+	if (nova_relay_listen_local(relay, &why) < 0) {
+		nova_relay_fail(relay, &why);
+		say_over(relay);
+	}
 }
 
 static void session_up(void *arg, const char *peer)
 {
 	struct nova_relay *relay = arg;
-	NOVA_AUTOJSON json_t *args = json_pack("{s:I}", "history_bytes", (json_int_t)relay->history_bytes);
 	struct nova_error err;
 
 	if (!relay->dials)
 		return;
-	relay->request = relay->ops->request(relay->session, "relay", args, 10000, agreed, relay, &err);
+	relay->request = relay->ops->request(relay->session, "relay", NULL, AGREE_MS, agreed, relay, &err);
 	if (!relay->request)
-		finish(relay, &err);
+		fail_now(relay, &err);
 }
-
-/* ---- the listening side: channels become local connections ---- */
 
 static void session_request(void *arg, const char *command, json_t *args, struct nova_request *request)
 {
 	struct nova_relay *relay = arg;
-	json_int_t history = json_integer_value(json_object_get(args, "history_bytes"));
 	struct nova_error err;
 
-	if (strcmp(command, "relay") || relay->dials || history < 0 || history > RELAY_HISTORY_BYTES) {
-		nova_error_set(&err, NOVA_INVALID, "this is a relay: it knows relay {history_bytes: 0 to %u}", RELAY_HISTORY_BYTES);
+	if (!strcmp(command, "stream")) {
+		nova_relay_stream_asked(relay, args, request);
+	} else if (!strcmp(command, "over")) {
+		take_failure(relay, args);
+		relay->over = request;
+		relay->ending = true;
+		if (json_object_get(args, "error"))
+			nova_relay_drop_streams(relay);
+		nova_relay_consider_end(relay);
+	} else if (!strcmp(command, "relay") && !relay->dials) {
+		relay->agreed = true;
+		relay->ops->answer(request, NULL, NULL);
+		nova_relay_say(relay, "RELAY_CONNECTED", json_pack("{s:s}", "peer", relay->peer));
+	} else {
+		nova_error_set(&err, NOVA_INVALID, "this is a relay: it does not know the request '%.40s'", command);
 		relay->ops->answer(request, NULL, &err);
-		return;
 	}
-	relay->history_bytes = (size_t)history;
-	relay->agreed = true;
-	relay->ops->answer(request, NULL, NULL);
-}
-
-static int connect_local(struct nova_relay *relay, struct nova_error *err)
-{
-	NOVA_AUTOCLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un address;
-
-	if (fill_address(&address, relay->unix_path, err) < 0)
-		return -1;
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return nova_error_sys(err, errno, "connecting to %s", relay->unix_path);
-	return nova_take_fd(&fd);
 }
 
 static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind, struct nova_channel *channel)
 {
-	struct nova_relay *relay = arg;
-	struct nova_error err;
-	int fd;
-
-	if (relay->dials || !relay->agreed) {
-		channel->ops->free(channel);
-		return;
-	}
-	fd = connect_local(relay, &err);
-	if (fd < 0) {
-		channel->ops->free(channel);
-		finish(relay, &err);
-	} else if (add_pipe(relay, fd, channel, &err) < 0)
-		finish(relay, &err);
+	nova_relay_channel_opened(arg, id, channel);
 }
 
 static void session_state(void *arg, const char *state, json_t *data)
 {
 	struct nova_relay *relay = arg;
+	bool lost = !strcmp(state, "reconnecting");
 
-	if (relay->event)
-		relay->event(relay->arg, "LINK", data);
-	say(relay, "STATE", state);
+	relay->reconnect_waited_ms = lost ? (int)json_integer_value(json_object_get(data, "waited_ms")) : 0;
+	relay->reconnect_limit_ms = lost ? (int)json_integer_value(json_object_get(data, "limit_ms")) : 0;
+	data = json_copy(data);
+	json_object_set_new(data, "state", json_string(state));
+	nova_relay_say(relay, "RELAY_LINK", data);
+}
+
+/* The answer goes nowhere, but it is owed. */
+static void forget_over(struct nova_relay *relay)
+{
+	if (relay->over)
+		relay->ops->answer(nova_take(&relay->over), NULL, NULL);
 }
 
 static void session_closed(void *arg, const struct nova_error *err)
@@ -292,22 +287,46 @@ static void session_closed(void *arg, const struct nova_error *err)
 	struct nova_relay *relay = arg;
 	struct nova_error why = *err;
 
+	nova_relay_look(relay);
 	relay->session = relay->ops->free(relay->session);
-	finish(relay, &why);
+	nova_op_drop(nova_take(&relay->request));
+	forget_over(relay);
+	if (relay->ending) {
+		finish(relay);
+		return;
+	}
+	if (relay->dials && !relay->agreed) {
+		redial(relay, &why);
+		return;
+	}
+	if (!relay->agreed) /* somebody who did not get to say that it is a relay: the next may come */
+		return;
+	if (relay->streams_made == 0 || relay->streams_open) {
+		nova_error_prefix(&why, "link with %s", relay->peer);
+		nova_relay_fail(relay, &why);
+	}
+	nova_relay_drop_streams(relay);
+	finish(relay);
 }
 
 static const struct nova_session_events session_events = { session_up, session_request, session_channel, session_state,
 	session_closed };
 
+/* One session at a time: another one is refused, having no events. */
 static void accepted(void *arg, struct nova_session *session, const char *peer)
 {
 	struct nova_relay *relay = arg;
 
-	if (relay->dials || relay->session)
-		return; /* one session at a time: without events it is refused */
+	if (relay->dials || relay->session || relay->ending)
+		return;
 	relay->session = session;
 	relay->ops->set_events(session, &session_events, relay);
-	say(relay, "CONNECTED", peer);
+}
+
+static void links_log(void *arg, enum nova_log_level level, const char *line)
+{
+	if (level <= NOVA_LOG_WARNING)
+		nova_relay_warn(arg, line);
 }
 
 /* ---- open and close ---- */
@@ -322,7 +341,9 @@ static int configure(struct nova_relay *relay, const struct nova_relay_config *c
 	if (!config->address || !config->peer || !config->cert || !config->key || !config->ca || !config->unix_path)
 		return nova_error_set(err, NOVA_INVALID, "a relay needs address, peer, cert, key, ca and a unix socket");
 	relay->config = nova_config_new();
-	if (!relay->config || asprintf(&peer, "%s=%s", config->peer, config->listen_tls ? "" : config->address) < 0)
+	/* A peer has an address; a side that listens never dials it. */
+	if (!relay->config ||
+	    asprintf(&peer, "%s=%s", config->peer, config->listen_tls ? "127.0.0.1:1" : config->address) < 0)
 		return nova_error_sys(err, ENOMEM, "relay");
 	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
 		if (nova_config_set(relay->config, options[i].name, options[i].value, err) < 0)
@@ -342,11 +363,33 @@ static int parse_codec(struct nova_relay *relay, const char *name, struct nova_e
 	return nova_error_set(err, NOVA_INVALID, "codec: '%.40s' is not one of auto, none, lz4, zstd", name);
 }
 
+static int take_options(struct nova_relay *relay, const struct nova_relay_config *config, struct nova_error *err)
+{
+	if (config->history_bytes > RELAY_HISTORY_MAX)
+		return nova_error_set(err, NOVA_INVALID, "history: at most %u bytes", RELAY_HISTORY_MAX);
+	relay->dials = !config->listen_tls;
+	relay->link.resume_limit_ms = config->resume_limit_ms;
+	relay->link.rate_bps = config->rate_bps;
+	relay->link.lanes = config->lanes;
+	relay->history_bytes = config->history_bytes;
+	relay->wait_ms = config->wait_ms;
+	return parse_codec(relay, config->codec, err);
+}
+
+static int make_timers(struct nova_relay *relay, struct nova_error *err)
+{
+	struct timeval wait = { relay->wait_ms / 1000, relay->wait_ms % 1000 * 1000 };
+
+	relay->waiting = evtimer_new(relay->base, on_waiting, relay);
+	relay->redial = evtimer_new(relay->base, on_redial, relay);
+	if (!relay->waiting || !relay->redial || (relay->wait_ms && event_add(relay->waiting, &wait) < 0))
+		return nova_error_sys(err, ENOMEM, "relay");
+	return nova_relay_watch(relay, err);
+}
+
 static int relay_open(struct nova_relay *relay, const struct nova_relay_config *config, struct nova_error *err)
 {
-	struct nova_session_options options = { .resume_limit_ms = 300000, .rate_bps = config->rate_bps };
-
-	if (parse_codec(relay, config->codec, err) < 0 || configure(relay, config, err) < 0)
+	if (take_options(relay, config, err) < 0 || configure(relay, config, err) < 0 || make_timers(relay, err) < 0)
 		return -1;
 	relay->unix_path = strdup(config->unix_path);
 	relay->peer = strdup(config->peer);
@@ -355,10 +398,7 @@ static int relay_open(struct nova_relay *relay, const struct nova_relay_config *
 	relay->links = relay->ops->open(relay->base, relay->config, accepted, links_log, relay, err);
 	if (!relay->links)
 		return -1;
-	if (config->listen_tls)
-		return 0;
-	relay->session = relay->ops->dial(relay->links, relay->peer, &options, &session_events, relay, err);
-	return relay->session ? 0 : -1;
+	return relay->dials ? dial(relay, err) : 0;
 }
 
 int nova_relay_port(const struct nova_relay *relay)
@@ -369,8 +409,17 @@ int nova_relay_port(const struct nova_relay *relay)
 struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_relay_config *config, nova_event_fn event,
     nova_done_fn done, void *arg, struct nova_error *err)
 {
-	struct nova_relay *relay = calloc(1, sizeof(*relay));
+	struct nova_relay *relay;
+	struct nova_relay_config options = { .resume_limit_ms = NOVA_RELAY_RESUME_MS, .wait_ms = NOVA_RELAY_WAIT_MS,
+		.history_bytes = NOVA_RELAY_HISTORY_BYTES };
 
+	if (config->struct_size < offsetof(struct nova_relay_config, rate_bps) || config->struct_size > sizeof(options)) {
+		nova_error_set(err, NOVA_INVALID, "a relay's configuration of %zu bytes: this library knows one of %zu",
+		    config->struct_size, sizeof(options));
+		return NULL;
+	}
+	memcpy(&options, config, config->struct_size);
+	relay = calloc(1, sizeof(*relay));
 	if (!relay) {
 		nova_error_sys(err, ENOMEM, "relay");
 		return NULL;
@@ -378,36 +427,32 @@ struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_rel
 	relay->base = base;
 	relay->ops = nova_builtin.links;
 	relay->listen_fd = -1;
-	relay->dials = !config->listen_tls;
-	relay->history_bytes = RELAY_HISTORY_BYTES;
 	relay->next_channel = 1;
 	relay->event = event;
 	relay->done = done;
 	relay->arg = arg;
-	clock_gettime(CLOCK_MONOTONIC, &relay->begin);
-	if (relay_open(relay, config, err) == 0)
-		return relay;
-	return nova_relay_free(relay);
+	relay->begin_ms = nova_relay_clock_ms();
+	return relay_open(relay, &options, err) < 0 ? nova_relay_free(relay) : relay;
 }
 
 struct nova_relay *nova_relay_free(struct nova_relay *relay)
 {
+	struct event *timers[] = { relay ? relay->waiting : NULL, relay ? relay->redial : NULL, relay ? relay->tick : NULL };
+
 	if (!relay)
 		return NULL;
 	relay->done = NULL;
 	nova_op_drop(relay->request);
-	for (size_t i = 0; i < RELAY_PIPES; i++)
-		nova_pipe_free(relay->pipes[i].pipe);
-	if (relay->listening)
-		event_free(relay->listening);
-	if (relay->listen_fd >= 0) {
-		close(relay->listen_fd);
-		unlink(relay->unix_path);
-	}
+	nova_relay_drop_streams(relay);
+	nova_relay_stop_listening(relay);
+	forget_over(relay);
 	if (relay->session)
 		relay->ops->free(relay->session);
 	if (relay->links)
 		relay->ops->close(relay->links);
+	for (size_t i = 0; i < sizeof(timers) / sizeof(*timers); i++)
+		if (timers[i])
+			event_free(timers[i]);
 	nova_config_free(relay->config);
 	free(relay->unix_path);
 	free(relay->peer);

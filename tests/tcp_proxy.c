@@ -12,6 +12,7 @@
  * - reset: end every connection with a reset; new ones are forwarded
  * - refuse: reset, and every new connection too
  * - after N WORD: do WORD once N more bytes have been forwarded (both directions together)
+ * - every N WORD TIMES: the same, again and again, TIMES times in all
  *
  * Numeric addresses. At most 256 KiB are held for each direction of a connection. Ends on SIGTERM.
  */
@@ -48,6 +49,8 @@ struct proxy {
 	int target_length;
 	bool hole, refuse;
 	uint64_t forwarded, act_at; /* bytes; act_at 0: nothing planned */
+	uint64_t act_every;         /* bytes between acts */
+	unsigned acts;              /* still to do */
 	char act[16];
 };
 
@@ -89,7 +92,7 @@ static void on_read(struct bufferevent *side, void *arg)
 	if (evbuffer_get_length(bufferevent_get_output(other)) > HELD_MAX)
 		bufferevent_disable(side, EV_READ);
 	if (proxy->act_at && proxy->forwarded >= proxy->act_at) {
-		proxy->act_at = 0;
+		proxy->act_at = --proxy->acts ? proxy->forwarded + proxy->act_every : 0;
 		obey(proxy, proxy->act);
 	}
 }
@@ -192,10 +195,16 @@ static void on_control(struct bufferevent *control, void *arg)
 	char *line;
 
 	while ((line = evbuffer_readln(bufferevent_get_input(control), NULL, EVBUFFER_EOL_LF))) {
-		if (sscanf(line, "after %llu %15s", &bytes, proxy->act) == 2)
+		unsigned times = 1;
+
+		if (sscanf(line, "after %llu %15s", &bytes, proxy->act) == 2 ||
+		    (sscanf(line, "every %llu %15s %u", &bytes, proxy->act, &times) == 3 && times)) {
 			proxy->act_at = proxy->forwarded + bytes;
-		else
+			proxy->act_every = bytes;
+			proxy->acts = times;
+		} else {
 			obey(proxy, line);
+		}
 		free(line);
 	}
 }

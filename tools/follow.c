@@ -9,78 +9,19 @@
  */
 #include "tools/exitcode.h"
 #include "tools/follow.h"
-#include "tools/progress.h"
+#include "tools/progress_view.h"
 #include "tools/views.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <time.h>
-#include <unistd.h>
-
-enum {
-	PLAIN_EVERY_S = 5
-};
 
 struct follow {
 	struct session *session;
 	const char *job;
-	bool json, terminal;
-	bool line_open; /* the cursor is on a progress line */
+	bool json;
+	struct progress_view view;
 	bool over;
 	json_t *ended;
-	json_t *shown; /* progress of the last plain line */
-	time_t shown_at;
 };
-
-static time_t now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
-static size_t terminal_columns(void)
-{
-	struct winsize size;
-
-	return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
-}
-
-static bool is_terminal(void)
-{
-	const char *term = getenv("TERM");
-
-	return isatty(STDERR_FILENO) && (!term || strcmp(term, "dumb"));
-}
-
-static void show_progress(struct follow *follow, json_t *progress)
-{
-	char line[PROGRESS_MAX];
-
-	if (follow->terminal) {
-		progress_line(line, progress, terminal_columns());
-		fprintf(stderr, "\r%s\033[K", line);
-		fflush(stderr);
-		follow->line_open = true;
-		return;
-	}
-	if (follow->shown && !progress_is_news(follow->shown, progress) &&
-	    now_s() - follow->shown_at < PLAIN_EVERY_S)
-		return;
-	progress_line(line, progress, 0);
-	fprintf(stderr, "%s\n", line);
-	json_decref(follow->shown);
-	follow->shown = json_deep_copy(progress);
-	follow->shown_at = now_s();
-}
-
-static void close_line(struct follow *follow)
-{
-	if (follow->line_open)
-		fputs("\r\033[K", stderr);
-	follow->line_open = false;
-}
 
 void follow_put_json(const char *event, json_t *data)
 {
@@ -105,7 +46,7 @@ static void on_event(void *arg, const char *event, json_t *data)
 		follow->ended = json_incref(data);
 		follow->over = true;
 	} else if (!strcmp(event, "JOB_PROGRESS") && !follow->json) {
-		show_progress(follow, data);
+		progress_show(&follow->view, data);
 	}
 }
 
@@ -126,7 +67,7 @@ static int ask(struct follow *follow, struct nova_error *err)
 	}
 	progress = json_object_get(job, "progress");
 	if (!follow->over && !follow->json && json_object_size(progress))
-		show_progress(follow, progress);
+		progress_show(&follow->view, progress);
 	json_decref(job);
 	return 0;
 }
@@ -164,24 +105,24 @@ static int outcome_status(const json_t *ended)
 
 int follow_job(struct session *session, const char *job, bool json)
 {
-	struct follow follow = { .session = session, .job = job, .json = json, .terminal = is_terminal() };
+	struct follow follow = { .session = session, .job = job, .json = json };
 	struct nova_error err = { 0 };
 	int status;
 
+	progress_view_init(&follow.view);
 	session->on_event = on_event;
 	session->on_event_arg = &follow;
 	if (ask(&follow, &err) < 0 || session_wait(session, &follow.over, &err) < 0) {
-		if (follow.line_open)
-			fputc('\n', stderr); /* the last line stays: it says how far the job was */
+		progress_keep(&follow.view); /* it says how far the job was */
 		status = left_early(&follow, &err);
 	} else {
-		close_line(&follow);
+		progress_clear(&follow.view);
 		if (!json)
 			view_outcome(stdout, follow.ended);
 		status = outcome_status(follow.ended);
 	}
 	session->on_event = NULL;
 	json_decref(follow.ended);
-	json_decref(follow.shown);
+	progress_release(&follow.view);
 	return status;
 }

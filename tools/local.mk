@@ -19,6 +19,8 @@ libtools_la_SOURCES = \
 	tools/notify.h \
 	tools/progress.c \
 	tools/progress.h \
+	tools/progress_view.c \
+	tools/progress_view.h \
 	tools/relay.c \
 	tools/relay.h \
 	tools/session.c \

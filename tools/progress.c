@@ -95,6 +95,8 @@ static void add_numbers(struct pieces *pieces, const json_t *progress)
 		add(pieces, 2, "%s", format_rate(value).s);
 	if (number_of(progress, "cap_bps", &cap) && cap > 0)
 		add(pieces, 7, "(cap %s)", format_rate(cap).s);
+	if (!json_object_get(progress, "percent") && number_of(progress, "raw_bytes", &value))
+		add(pieces, 1, "%s moved", format_bytes(value).s); /* a relay does not know how much there is */
 	if (number_of(progress, "remaining_bytes", &value))
 		add(pieces, 3, "%s left", format_bytes(value).s);
 	if (number_of(progress, "dirty_bytes_per_s", &value) && value > 0)
@@ -187,7 +189,8 @@ void progress_line(char *line, const json_t *progress, size_t columns)
 
 bool progress_is_news(const json_t *before, const json_t *now)
 {
-	static const char *const keys[] = { "phase", "iteration", "cap_bps", "throttle_percent" };
+	static const char *const keys[] = { "phase", "iteration", "cap_bps", "throttle_percent",
+		"connections" };
 	bool was_lost = json_object_get(before, "reconnect_waited_ms") != NULL;
 	bool is_lost = json_object_get(now, "reconnect_waited_ms") != NULL;
 

@@ -20,6 +20,7 @@ static const struct view {
 	{ "peers", "name address answers rtt_us about.version why", "no peers are configured" },
 	{ "audit", "time who command args outcome ms from job error", "the log is empty" },
 	{ "show", "name state driver owner uuid job created_ms needs", NULL },
+	{ "relay", "connections raw_bytes wire_bytes ratio total_ms", NULL },
 	{ "job", "job kind guest peer side who outcome step started_ms ended_ms", NULL },
 };
 

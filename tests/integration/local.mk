@@ -4,7 +4,7 @@ INTEGRATION_JOBS = 1
 integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/bandwidth.sh tests/integration/interrupt.sh tests/integration/refuse.sh \
 	tests/integration/identity.sh tests/integration/kill_qemu.sh \
-	tests/integration/cut.sh
+	tests/integration/cut.sh tests/integration/relay_qemu.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
@@ -26,7 +26,7 @@ check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
-	$(integration_tests) tests/integration/moves.inc tests/integration/slow.inc tests/integration/stall.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/slow.inc tests/integration/stall.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
