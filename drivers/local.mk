@@ -22,6 +22,33 @@ libnova_la_SOURCES += \
 	drivers/kvm/stats.c \
 	drivers/kvm/task.c \
 	engine/drivers.h
+
+# what drivers of containers share
+libnova_la_SOURCES += \
+	drivers/common/box.c \
+	drivers/common/box.h \
+	drivers/common/http.c \
+	drivers/common/http.h \
+	drivers/common/json_stream.c \
+	drivers/common/json_stream.h \
+	drivers/common/roots.c \
+	drivers/common/roots.h \
+	drivers/common/task.c \
+	drivers/common/task.h
+
+libnova_la_SOURCES += \
+	drivers/docker/checkpoint.c \
+	drivers/docker/docker.c \
+	drivers/docker/docker.h \
+	drivers/docker/engine.c \
+	drivers/docker/image.c \
+	drivers/docker/lifecycle.c \
+	drivers/docker/list.c \
+	drivers/docker/logs.c \
+	drivers/docker/output.c \
+	drivers/docker/probe.c \
+	drivers/docker/spec.c \
+	drivers/docker/watch.c
 EXTRA_DIST += drivers/README.md
 
 # The registry: struct nova_driver_NAME of each driver.

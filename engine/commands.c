@@ -88,6 +88,37 @@ static bool label_visible(void *arg, const char *label_name, const char *label)
 	return strcmp(label_name, "guest") || nova_entry_visible(viewer->host, viewer->who, entry ? entry->owner : "");
 }
 
+STARTER(cmd_logs)
+{
+	struct nova_entry *entry = nova_entry_need(host, who, text(args, "guest"), err);
+
+	return entry ? nova_slot_call(entry->slot, NOVA_VERB_LOGS, &entry->guest, args, done, arg, err) : NULL;
+}
+
+/* What concerns a driver, and no guest. */
+static struct nova_op *ask_driver(struct nova_host *host, enum nova_verb verb, json_t *args, nova_done_fn done, void *arg,
+    struct nova_error *err)
+{
+	struct nova_slot *slot = nova_slot_find(host, text(args, "driver"), err);
+
+	return slot ? nova_slot_call(slot, verb, NULL, args, done, arg, err) : NULL;
+}
+
+STARTER(cmd_import)
+{
+	return ask_driver(host, NOVA_VERB_IMPORT, args, done, arg, err);
+}
+
+STARTER(cmd_export)
+{
+	return ask_driver(host, NOVA_VERB_EXPORT, args, done, arg, err);
+}
+
+STARTER(cmd_found)
+{
+	return ask_driver(host, NOVA_VERB_LIST, args, done, arg, err);
+}
+
 STARTER(cmd_metrics)
 {
 	struct job_list viewer = { host, who, NULL };
@@ -317,6 +348,29 @@ PARAMS p_migrate[] = {
 	{ "lanes", NOVA_T_INT, .min = 0, .max = 16, .fallback = "0", .metavar = "N", .help = "TCP connections to use; 0: as many as it takes" },
 	END,
 };
+PARAMS p_logs[] = {
+	GUEST,
+	{ "lines", NOVA_T_INT, .min = 1, .max = 100000, .fallback = "100", .metavar = "N", .help = "how many of the last lines" },
+	END,
+};
+#define IMAGE_FILE { "file", NOVA_T_PATH, .required = true, .positional = true, .metavar = "FILE", .help = "file on the host, below the roots" }
+#define IMAGE_DRIVER { "driver", NOVA_T_STRING, .required = true, .metavar = "DRIVER", .help = "driver whose runtime keeps the image" }
+PARAMS p_import[] = {
+	IMAGE_FILE,
+	IMAGE_DRIVER,
+	{ "name", NOVA_T_STRING, .metavar = "NAME", .help = "the file is a root file system (tar): the image's name; without: an archive of export" },
+	END,
+};
+PARAMS p_export[] = {
+	IMAGE_FILE,
+	IMAGE_DRIVER,
+	{ "name", NOVA_T_STRING, .required = true, .metavar = "NAME", .help = "name of the image" },
+	END,
+};
+PARAMS p_found[] = {
+	{ "driver", NOVA_T_STRING, .required = true, .metavar = "DRIVER", .help = "driver whose runtime is asked" },
+	END,
+};
 PARAMS p_jobs[] = {
 	{ "running", NOVA_T_BOOL, .help = "only those that have not ended" },
 	END,
@@ -348,7 +402,7 @@ PARAMS p_audit[] = {
 };
 
 static const struct nova_command commands[] = {
-	{ "create", "define a guest and prepare its disks", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
+	{ "create", "define a guest and prepare what it needs", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
 	{ "start", "start a guest", NOVA_ROLE_OPERATOR, p_start, .start = cmd_start },
 	{ "stop", "shut a guest down", NOVA_ROLE_OPERATOR, p_stop, .start = cmd_stop },
 	{ "pause", "halt a guest's processors", NOVA_ROLE_OPERATOR, p_guest, .start = cmd_pause },
@@ -361,6 +415,10 @@ static const struct nova_command commands[] = {
 	{ "show", "show all that is known of a guest", NOVA_ROLE_VIEWER, p_guest, .start = cmd_show },
 	{ "adopt", "take over a guest that somebody else started", NOVA_ROLE_ADMIN, p_adopt, .start = nova_cmd_adopt },
 	{ "stats", "show a guest's figures", NOVA_ROLE_VIEWER, p_guest, .start = cmd_stats },
+	{ "logs", "show what a guest wrote last", NOVA_ROLE_VIEWER, p_logs, .start = cmd_logs },
+	{ "found", "list what a runtime has, ours or not", NOVA_ROLE_ADMIN, p_found, .start = cmd_found },
+	{ "import", "make an image of a file", NOVA_ROLE_ADMIN, p_import, .start = cmd_import },
+	{ "export", "write an image to a new file", NOVA_ROLE_ADMIN, p_export, .start = cmd_export },
 	{ "drivers", "show what this host can do, asked now", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_drivers },
 	{ "peers", "show the other hosts and whether they answer", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_peers },
 	{ "migrate", "move a guest to another host", NOVA_ROLE_OPERATOR, p_migrate, .job = true, .start = nova_cmd_migrate },

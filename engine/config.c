@@ -49,6 +49,8 @@ static const struct nova_param params[] = {
 	{ "machines", NOVA_T_LIST, .metavar = "TYPE", .help = "machine types that are allowed; none: all that QEMU has" },
 	{ "cpu-models", NOVA_T_LIST, .metavar = "MODEL", .help = "CPU models that are allowed; none: all that QEMU has" },
 	{ "sandbox", NOVA_T_BOOL, .fallback = "yes", .metavar = "BOOL", .help = "run QEMU with -sandbox on" },
+	{ "docker-socket", NOVA_T_PATH, .fallback = "/var/run/docker.sock", .metavar = "PATH", .help = "socket of the Docker engine" },
+	{ "networks", NOVA_T_LIST, .metavar = "NAME", .help = "networks that containers may use beside none: bridge, host or a network of the runtime" },
 	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },
 	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
 	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },

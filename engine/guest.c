@@ -15,6 +15,7 @@ static const char *const verb_names[] = {
 	"probe", "check", "create", "start", "stop", "delete", "pause", "resume", "snapshot", "restore", "list",
 	"adopt", "reattach", "stats", "resize", "migrate-out-prepare", "migrate-out", "migrate-out-query",
 	"migrate-out-set", "migrate-out-cancel", "migrate-in", "profile", "overhead", "capabilities", "estimate",
+	"logs", "import", "export",
 };
 static_assert(sizeof(verb_names) / sizeof(*verb_names) == NOVA_VERBS, "a name for each verb");
 

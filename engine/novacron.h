@@ -269,6 +269,9 @@ enum nova_verb {
 	NOVA_VERB_OVERHEAD,
 	NOVA_VERB_CAPABILITIES,
 	NOVA_VERB_ESTIMATE,
+	NOVA_VERB_LOGS,         /* {lines} -> {text, cut}: what the guest wrote last */
+	NOVA_VERB_IMPORT,       /* {file, name} -> {}: an image from a file; no guest */
+	NOVA_VERB_EXPORT,       /* {file, name} -> {bytes}: an image to a new file; no guest */
 	NOVA_VERBS
 };
 NOVA_PUBLIC const char *nova_verb_name(enum nova_verb verb);

@@ -253,6 +253,8 @@ void view_answer(FILE *out, const char *command, const json_t *answer)
 		fprintf(out, "%s\n", view && view->none ? view->none : "none");
 	} else if (json_is_array(answer) && !strcmp(command, "drivers")) {
 		view_drivers(out, answer);
+	} else if (json_is_object(answer) && !strcmp(command, "logs")) {
+		view_lines(out, "", string_of(answer, "text"));
 	} else if (json_is_object(answer) && !strcmp(command, "metrics")) {
 		view_metrics(out, answer);
 	} else if (json_is_array(answer) && json_is_object(json_array_get(answer, 0))) {

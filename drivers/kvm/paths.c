@@ -2,98 +2,23 @@
  *
  * paths.c - a guest's files lie below the configured roots, and nowhere else.
  *
- * The kernel decides, not our reading of the path: openat2 with RESOLVE_BENEATH refuses "..", links that lead
- * out and /proc's magic links. A qcow2 image names further files (backing files, 16 deep at most, and
+ * drivers/common/roots.c opens below the roots. A qcow2 image names further files (backing files, 16 deep at most, and
  * external data files, which we refuse): they are checked as well, before QEMU opens the first. QEMU opens by
  * name later: whoever may write below the roots is trusted not to swap links meanwhile.
  */
+#include "drivers/common/roots.h"
 #include "kvm.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define BACKING_DEPTH_MAX 16
 #define BACKING_NAME_MAX 1023 /* qcow2's own limit */
-
-static void name_roots(const json_t *roots, char *text, size_t size)
-{
-	size_t used = 0, i;
-	json_t *root;
-
-	*text = 0;
-	json_array_foreach ((json_t *)roots, i, root)
-		if (used < size)
-			used += (size_t)snprintf(
-			    text + used, size - used, "%s%s", i ? ", " : "", json_string_value(root));
-}
-
-static int refuse_outside(const json_t *roots, const char *what, const char *path, struct nova_error *err)
-{
-	char names[256];
-
-	if (json_array_size(roots) == 0)
-		return nova_error_set(err, NOVA_INVALID,
-		    "%s %s: no directories for guests' files are configured (roots)", what, path);
-	name_roots(roots, names, sizeof(names));
-	return nova_error_set(err, NOVA_INVALID, "%s %s is outside of the roots (%s)", what, path, names);
-}
-
-/* What follows the root's name in path, or NULL. */
-static const char *below(const char *root, const char *path)
-{
-	size_t length = strlen(root);
-
-	while (length && root[length - 1] == '/')
-		length--;
-	if (strncmp(root, path, length) != 0 || path[length] != '/')
-		return NULL;
-	path += length;
-	while (*path == '/')
-		path++;
-	return *path ? path : NULL;
-}
-
-static int open_beneath(const char *root, const char *rest, int flags)
-{
-	NOVA_AUTOCLOSE int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct open_how how = {
-		.flags = (unsigned)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-	};
-
-	if (dir < 0)
-		return -1;
-	return (int)syscall(SYS_openat2, dir, rest, &how, sizeof(how));
-}
-
-/* A descriptor, or -1 with errno: EXDEV means outside of every root. */
-static int open_below_roots(const json_t *roots, const char *path, int flags)
-{
-	int fd = -1, errnum = EXDEV;
-	json_t *root;
-	size_t i;
-
-	json_array_foreach ((json_t *)roots, i, root) {
-		const char *rest = below(json_string_value(root), path);
-
-		if (!rest)
-			continue;
-		fd = open_beneath(json_string_value(root), rest, flags);
-		if (fd >= 0)
-			return fd;
-		if (errno != EXDEV && errno != ELOOP)
-			errnum = errno;
-	}
-	errno = errnum;
-	return -1;
-}
 
 static int64_t size_of(int fd, const char *what, const char *path, struct nova_error *err)
 {
@@ -119,10 +44,10 @@ static int64_t size_of(int fd, const char *what, const char *path, struct nova_e
 
 int64_t kvm_path_existing(const json_t *roots, const char *what, const char *path, struct nova_error *err)
 {
-	NOVA_AUTOCLOSE int fd = open_below_roots(roots, path, O_PATH);
+	NOVA_AUTOCLOSE int fd = roots_open(roots, path, O_PATH);
 
 	if (fd < 0 && errno == EXDEV)
-		return refuse_outside(roots, what, path, err);
+		return roots_refuse(roots, what, path, err);
 	if (fd < 0)
 		return nova_error_sys(err, errno, "%s %s", what, path);
 	return size_of(fd, what, path, err);
@@ -130,7 +55,7 @@ int64_t kvm_path_existing(const json_t *roots, const char *what, const char *pat
 
 int kvm_path_creatable(const json_t *roots, const char *what, const char *path, struct nova_error *err)
 {
-	NOVA_AUTOCLOSE int fd = open_below_roots(roots, path, O_PATH);
+	NOVA_AUTOCLOSE int fd = roots_open(roots, path, O_PATH);
 	NOVA_AUTOCLOSE int parent = -1;
 	NOVA_AUTOFREE char *directory = NULL;
 	const char *slash = strrchr(path, '/');
@@ -138,7 +63,7 @@ int kvm_path_creatable(const json_t *roots, const char *what, const char *path, 
 	if (fd >= 0)
 		return 1;
 	if (errno == EXDEV)
-		return refuse_outside(roots, what, path, err);
+		return roots_refuse(roots, what, path, err);
 	if (errno != ENOENT)
 		return nova_error_sys(err, errno, "%s %s", what, path);
 	if (!slash[1] || strcmp(slash, "/..") == 0 || strcmp(slash, "/.") == 0)
@@ -146,7 +71,7 @@ int kvm_path_creatable(const json_t *roots, const char *what, const char *path, 
 	/* "/." keeps a root itself below itself */
 	if (asprintf(&directory, "%.*s/.", (int)(slash - path), path) < 0)
 		return nova_error_sys(err, ENOMEM, "%s", path);
-	parent = open_below_roots(roots, directory, O_PATH | O_DIRECTORY);
+	parent = roots_open(roots, directory, O_PATH | O_DIRECTORY);
 	if (parent < 0)
 		return nova_error_sys(err, errno, "directory of %s %s", what, path);
 	return 0;
@@ -217,14 +142,14 @@ static int read_backing(
 
 static int64_t check_chain(const json_t *roots, const char *path, int depth, struct nova_error *err)
 {
-	NOVA_AUTOCLOSE int fd = open_below_roots(roots, path, O_RDONLY);
+	NOVA_AUTOCLOSE int fd = roots_open(roots, path, O_RDONLY);
 	struct qcow2_header header = { 0 };
 	NOVA_AUTOFREE char *backing = NULL;
 	struct nova_error not_qcow2;
 	int has;
 
 	if (fd < 0 && errno == EXDEV)
-		return refuse_outside(roots, depth ? "backing file" : "disk", path, err);
+		return roots_refuse(roots, depth ? "backing file" : "disk", path, err);
 	if (fd < 0)
 		return nova_error_sys(err, errno, "%s %s", depth ? "backing file" : "disk", path);
 	if (depth > BACKING_DEPTH_MAX)

@@ -50,3 +50,8 @@ fuzz_programs += tests/fuzz/fuzz_baseline
 tests_fuzz_fuzz_baseline_SOURCES = tests/fuzz/fuzz_baseline.c
 tests_fuzz_fuzz_baseline_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_baseline_LDFLAGS = $(fuzz_link)
+
+fuzz_programs += tests/fuzz/fuzz_docker
+tests_fuzz_fuzz_docker_SOURCES = tests/fuzz/fuzz_docker.c
+tests_fuzz_fuzz_docker_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_docker_LDFLAGS = $(fuzz_link)

@@ -89,6 +89,14 @@ unit_programs += tests/unit/test_metrics
 tests_unit_test_metrics_SOURCES = tests/unit/test_metrics.c
 tests_unit_test_metrics_LDADD = $(UNIT_LDADD)
 
+unit_programs += tests/unit/test_box
+tests_unit_test_box_SOURCES = tests/unit/test_box.c
+tests_unit_test_box_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_docker
+tests_unit_test_docker_SOURCES = tests/unit/test_docker.c tests/unit/loop.h
+tests_unit_test_docker_LDADD = $(UNIT_LDADD)
+
 unit_programs += tests/unit/test_kvm_spec
 tests_unit_test_kvm_spec_SOURCES = tests/unit/test_kvm_spec.c
 tests_unit_test_kvm_spec_LDADD = $(UNIT_LDADD)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * docker.h - what the files of the Docker driver share.
+ *
+ *   docker.c     opening, closing, the table of verbs
+ *   engine.c     asking the Engine API: version, paths, containers by id
+ *   spec.c       a specification as the engine's JSON, and back
+ *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE, RESIZE
+ *   checkpoint.c SNAPSHOT, RESTORE
+ *   watch.c      the engine's events: what happens to our containers, whoever does it
+ *   list.c       LIST, ADOPT, REATTACH
+ *   probe.c      PROBE, CAPABILITIES, CHECK
+ *   output.c     LOGS, STATS
+ *   image.c      IMPORT, EXPORT
+ *   logs.c       the framing of a container's output
+ *
+ * A container is called as its guest, and labelled novacron.uuid. guest->runtime holds: id (the engine's),
+ * pid, started_at.
+ */
+#ifndef NOVA_DRIVER_DOCKER_H
+#define NOVA_DRIVER_DOCKER_H
+
+#include "drivers/common/box.h"
+#include "drivers/common/http.h"
+#include "drivers/common/json_stream.h"
+#include "drivers/common/task.h"
+#include "engine/cleanup.h"
+
+#define DOCKER_API_LEAST 30 /* 1.30: the oldest we speak */
+#define DOCKER_API_MOST 43  /* 1.43: the newest that we know */
+#define DOCKER_ASK_MS 30000 /* for what the engine does at once */
+
+struct docker_guest {
+	struct nova_guest *guest;  /* borrowed */
+	struct docker_guest *next;
+	bool signalled;            /* somebody sent it a signal: its end is no failure */
+	bool deleting;             /* by us */
+};
+
+struct docker {
+	struct nova_driver_env env;
+	char *state_dir;             /* owned: env's */
+	json_t *roots;               /* owned */
+	struct http *http;           /* owned */
+	int api;                     /* 41: version 1.41 was agreed on; 0: not asked yet */
+	struct docker_guest *guests; /* owned */
+	struct docker_watch *watch;  /* owned: NULL until there are guests */
+};
+
+extern const struct nova_param docker_spec_params[];
+
+/* ---- engine.c ---- */
+
+/* The first row of every verb: agrees on a version, unless that was done. */
+enum nova_step_result docker_version_row(struct nova_run *run, void *task, struct nova_error *err);
+/* The version out of the answer to /version, or -1. */
+int docker_agree(struct docker *docker, const json_t *answer, struct nova_error *err);
+/* Ask; format makes the path after /v1.N. body is stolen. tolerated: see http.h. */
+enum nova_step_result docker_ask(struct task *task, const char *method, json_t *body, int tolerated,
+    task_reply_fn reply, struct nova_error *err, const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* The same with all that http.h offers; call's path is made here. */
+enum nova_step_result docker_call(struct task *task, struct http_call *call, task_reply_fn reply,
+    struct nova_error *err, const char *format, ...) __attribute__((format(printf, 5, 6)));
+int docker_path(const struct docker *docker, char *path, size_t size, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The guest's container; "" if none is known. */
+const char *docker_id(const struct nova_guest *guest);
+/* Only hex digits may become part of a path. */
+bool docker_is_id(const char *text);
+int docker_status(const json_t *answer);
+
+/* ---- spec.c ---- */
+
+json_t *docker_create_body(const struct nova_guest *guest, const json_t *spec);
+/* What a container's inspection says, as a specification; what it says beyond that is appended to unknown. */
+json_t *docker_spec_of(const json_t *inspected, json_t *unknown);
+
+/* ---- watch.c ---- */
+
+/* Know a guest's container from now on. */
+int docker_know(struct docker *docker, struct nova_guest *guest, struct nova_error *err);
+void docker_forget(struct docker *docker, struct nova_guest *guest);
+void docker_watch_free(struct docker_watch *watch);
+/* The state that an inspection shows is the guest's; its pid is recorded. */
+enum nova_guest_state docker_state_of(const json_t *inspected);
+void docker_take_state(struct docker *docker, struct nova_guest *guest, const json_t *inspected, const char *why);
+/* What one event means for a guest; exposed for tests. */
+void docker_event(struct docker *docker, json_t *event);
+
+/* ---- logs.c: {stream, 0, 0, 0, length as 4 bytes big-endian} and so many bytes, again and again ---- */
+
+#define DOCKER_FRAME_MAX (16u << 20)
+#define DOCKER_LOG_MAX (256u << 10) /* bytes that are kept: the last ones */
+
+struct docker_frames {
+	unsigned char head[8];
+	unsigned have;     /* bytes of head */
+	uint32_t left;     /* bytes of this frame still to come */
+	char *text;        /* owned: what was said, both streams as they came */
+	size_t used;
+	bool raw;          /* the first bytes are no frame: the container has a terminal */
+	bool begun, cut;
+};
+int docker_frames_feed(struct docker_frames *frames, const void *bytes, size_t length, struct nova_error *err);
+void docker_frames_release(struct docker_frames *frames);
+
+/* ---- verbs ---- */
+
+#define DOCKER_VERB(name) \
+	struct nova_op *docker_##name(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done, \
+	    void *arg, struct nova_error *err)
+DOCKER_VERB(probe);
+DOCKER_VERB(capabilities);
+DOCKER_VERB(check);
+DOCKER_VERB(create);
+DOCKER_VERB(start);
+DOCKER_VERB(stop);
+DOCKER_VERB(delete);
+DOCKER_VERB(pause);
+DOCKER_VERB(resume);
+DOCKER_VERB(resize);
+DOCKER_VERB(snapshot);
+DOCKER_VERB(restore);
+DOCKER_VERB(list);
+DOCKER_VERB(adopt);
+DOCKER_VERB(reattach);
+DOCKER_VERB(stats);
+DOCKER_VERB(logs);
+DOCKER_VERB(import);
+DOCKER_VERB(export);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * probe.c - what the engine on this host can do, asked from itself: PROBE, CAPABILITIES; and CHECK, whether a
+ * specification can be had here.
+ */
+#include "drivers/docker/docker.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NO_MOVE "not supported by docker: moving containers is not there yet"
+
+extern const struct nova_driver nova_driver_docker;
+
+/* ---- probe ---- */
+
+static const char *no_checkpoint(const json_t *info)
+{
+	if (!json_is_true(json_object_get(info, "ExperimentalBuild")))
+		return "the engine offers checkpoints only with --experimental";
+	return NULL;
+}
+
+static json_t *verbs_here(const json_t *info)
+{
+	json_t *verbs = json_object();
+	const char *why = no_checkpoint(info);
+
+	for (int verb = 0; verb < NOVA_VERBS; verb++) {
+		bool moves = verb >= NOVA_VERB_OUT_PREPARE && verb <= NOVA_VERB_IN_PREPARE;
+
+		json_object_set_new(verbs, nova_verb_name(verb),
+		    nova_driver_docker.verb[verb] ? json_true() : json_string(moves ? NO_MOVE : "not supported by docker"));
+	}
+	if (why)
+		json_object_set_new(verbs, "snapshot", json_string(why));
+	if (why)
+		json_object_set_new(verbs, "restore", json_string(why));
+	return verbs;
+}
+
+static enum nova_step_result told(struct task *task, json_t *value, struct nova_error *err)
+{
+	static const char *const members[][2] = { { "storage", "Driver" }, { "cgroup-version", "CgroupVersion" },
+		{ "cgroup-driver", "CgroupDriver" }, { "runtime", "DefaultRuntime" }, { "experimental", "ExperimentalBuild" },
+		{ "live-restore", "LiveRestoreEnabled" }, { "memory-limit", "MemoryLimit" }, { "cpu-quota", "CpuCfsQuota" } };
+	struct docker *docker = task->self;
+	const json_t *info = json_object_get(value, "body");
+	json_t *facts = json_pack("{s:s,s:o}", "socket", http_socket(docker->http), "api", json_sprintf("1.%d", docker->api));
+
+	for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++)
+		if (json_object_get(info, members[i][1]))
+			json_object_set(facts, members[i][0], json_object_get(info, members[i][1]));
+	json_decref(task->result);
+	task->result = json_pack("{s:b,s:O?,s:o,s:o}", "found", true, "version", json_object_get(info, "ServerVersion"), "verbs",
+	    verbs_here(info), "facts", facts);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_info(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return docker_ask(ctx, "GET", NULL, 0, told, err, "/info");
+}
+
+/* That there is no engine is an answer. */
+static enum nova_step_result version_told(struct task *task, json_t *value, struct nova_error *err)
+{
+	return docker_agree(task->self, value, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_version(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct task *task = ctx;
+	struct docker *docker = task->self;
+	struct http_call call = { .method = "GET", .path = "/version", .limit_ms = 5000 };
+
+	return task_wait(task, http_start(docker->http, &call, task_done, task, err), version_told);
+}
+
+DOCKER_VERB(probe)
+{
+	static const struct nova_step rows[] = {
+		{ "version", ask_version, NULL, task_drop_row },
+		{ "info", ask_info, NULL, task_drop_row },
+		{ NULL },
+	};
+
+	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
+}
+
+DOCKER_VERB(capabilities)
+{
+	struct docker *docker = self;
+
+	return nova_op_later(docker->env.base, json_pack("{s:s,s:s,s:s}", "cold", NO_MOVE, "warm", NO_MOVE, "live", NO_MOVE), NULL,
+	    done, arg, err);
+}
+
+/* ---- check ---- */
+
+static enum nova_step_result image_there(struct task *task, json_t *value, struct nova_error *err)
+{
+	const char *image = task_text(json_object_get(task->result, "spec"), "image");
+
+	if (docker_status(value) != 404)
+		return NOVA_STEP_DONE;
+	nova_error_set(err, NOVA_INVALID, "docker has no image '%.120s' on this host: see novacron import", image);
+	return NOVA_STEP_FAILED;
+}
+
+/* Slashes are part of a path here: only what an image's name is made of goes in. */
+static bool is_image_name(const char *name)
+{
+	return name && *name && strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@") == strlen(name) &&
+	       !strstr(name, "..") && *name != '/';
+}
+
+static enum nova_step_result ask_image(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct task *task = ctx;
+	const char *image = task_text(json_object_get(task->result, "spec"), "image");
+
+	if (!is_image_name(image)) {
+		nova_error_set(err, NOVA_INVALID, "image: '%.120s' is not a name of an image", image ? image : "");
+		return NOVA_STEP_FAILED;
+	}
+	return docker_ask(task, "GET", NULL, 404, image_there, err, "/images/%s/json", image);
+}
+
+DOCKER_VERB(check)
+{
+	static const struct nova_step rows[] = {
+		{ "version", docker_version_row, NULL, task_drop_row },
+		{ "image", ask_image, NULL, task_drop_row },
+		{ NULL },
+	};
+	struct docker *docker = self;
+	struct box_limits limits = {
+		.params = docker_spec_params,
+		.driver = "docker",
+		.roots = docker->roots,
+		.networks = docker->env.config ? nova_config_get(docker->env.config, "networks") : NULL,
+	};
+	json_t *spec = box_complete(json_object_get(args, "spec"), &limits, err);
+	struct nova_op *op;
+
+	if (!spec)
+		return NULL;
+	op = task_new(self, &docker->env, guest, args, rows, done, arg, err);
+	if (op) {
+		json_object_set_new(((struct task *)op)->result, "needs", box_needs(spec));
+		json_object_set(((struct task *)op)->result, "spec", spec);
+	}
+	json_decref(spec);
+	return op;
+}
