@@ -8,9 +8,11 @@
  * follow from typical figures, scaled by how the measured tier compares with its own: content that packs
  * badly with one does so with all.
  *
- * A tier is left when another promises a gain of 8 %, at most every 400 ms (another zstd level forgets the
- * window). Of tiers that take equally long the cheapest wins: the processor has other work. Tiers whose block
- * of 64 KiB takes more than 2 ms are not used: the loop must turn. While the link shows no limit, it is taken
+ * A tier is left when another promises a gain of 8 %, at most every 400 ms; between levels of zstd 12 % and
+ * 2 s, since another level forgets the window, unless it is 1.4 times slower than the best. Of tiers that take
+ * equally long the cheapest wins: the processor has other work. When we have to wait for a processor, others
+ * want it, too: the share shrinks by the part of the time that we waited. Tiers whose smallest block (8 KiB)
+ * takes more than a millisecond are not used: the loop must turn. While the link shows no limit, it is taken
  * to be a quarter faster than what it does, and a tenth more each time while that is at least half of it, so
  * that it may show one; a limit that it showed is believed for 10 s.
  */
@@ -22,8 +24,12 @@
 #define GAIN_MIN 1.08
 #define DWELL_MS 400u
 #define SEND_RATE 1.5e9 /* bytes a second and core: TLS, sockets, copies */
-#define BLOCK_S_MAX 0.002
+#define ZSTD_GAIN_MIN 1.12
+#define ZSTD_GAIN_AT_ONCE 1.4
+#define ZSTD_DWELL_MS 2000u
+#define RATE_MIN 8e6 /* bytes a second: a block of 8 KiB in a millisecond */
 #define SHARE_DEFAULT 0.85
+#define SHARE_MIN 0.05
 #define SMOOTH 0.3 /* weight of a new sample of 256 KiB or more */
 #define SAMPLE_BYTES (256u * 1024)
 #define STALE_MS 10000u /* a measurement older than this no longer counts */
@@ -38,10 +44,12 @@ struct tier {
 static const struct tier tiers[] = {
 	{ NOVA_CODEC_NONE, 1, 15e9, 1.00 },
 	{ NOVA_CODEC_LZ4, 1, 550e6, 2.01 },
-	{ NOVA_CODEC_ZSTD, 1, 330e6, 2.57 },
-	{ NOVA_CODEC_ZSTD, 3, 200e6, 2.70 },
-	{ NOVA_CODEC_ZSTD, 6, 75e6, 2.79 },
-	{ NOVA_CODEC_ZSTD, 9, 42e6, 2.84 },
+	{ NOVA_CODEC_ZSTD, 1, 300e6, 3.12 },
+	{ NOVA_CODEC_ZSTD, 3, 170e6, 3.55 },
+	{ NOVA_CODEC_ZSTD, 5, 100e6, 3.66 },
+	{ NOVA_CODEC_ZSTD, 6, 75e6, 3.78 },
+	{ NOVA_CODEC_ZSTD, 7, 58e6, 3.88 },
+	{ NOVA_CODEC_ZSTD, 8, 45e6, 4.00 },
 };
 #define N_TIERS (sizeof(tiers) / sizeof(*tiers))
 #define FIRST_TIER 1u /* that packs */
@@ -53,10 +61,12 @@ struct measured {
 
 struct nova_adapt {
 	unsigned now;       /* the tier in use */
-	double share, link; /* link: bytes a second, 0: unknown */
+	double share, starved;
+	double link; /* link: bytes a second, 0: unknown */
 	double full_rate;   /* what it did when there always was more, */
 	uint64_t full_ms;   /* last then */
 	uint64_t changed_ms;
+	bool link_known;
 	struct measured measured[N_TIERS];
 	uint64_t body, packed, ns; /* of the tier in use, not yet in measured */
 	uint64_t last_ms;
@@ -69,19 +79,6 @@ static double at_least(double value, double least)
 	return value > least ? value : least;
 }
 
-struct nova_adapt *nova_adapt_new(struct nova_error *err)
-{
-	struct nova_adapt *a = calloc(1, sizeof(*a));
-
-	if (!a) {
-		nova_error_set(err, NOVA_SYSTEM, "out of memory for the adaptive codec");
-		return NULL;
-	}
-	a->now = FIRST_TIER;
-	a->share = SHARE_DEFAULT;
-	return a;
-}
-
 struct nova_adapt *nova_adapt_free(struct nova_adapt *a)
 {
 	free(a);
@@ -92,7 +89,19 @@ void nova_adapt_cpu_share(struct nova_adapt *a, double share)
 {
 	if (share <= 0)
 		share = SHARE_DEFAULT;
-	a->share = at_least(share > 1 ? 1 : share, 0.05);
+	a->share = at_least(share > 1 ? 1 : share, SHARE_MIN);
+}
+
+void nova_adapt_starved(struct nova_adapt *a, double part)
+{
+	part = part > 0 ? (part < 1 ? part : 1) : 0;
+	a->starved += SMOOTH * (part - a->starved);
+}
+
+/* Of one core, what we may take. */
+static double share_now(const struct nova_adapt *a)
+{
+	return at_least(a->share * (1 - a->starved), SHARE_MIN);
 }
 
 /* ---- what the tiers can do ---------------------------------------------------------------------- */
@@ -173,7 +182,7 @@ static double cost(const struct nova_adapt *a, unsigned tier, double *cpu)
 	estimate(a, tier, &rate, &ratio);
 	*cpu = 1 / rate + 1 / (ratio * SEND_RATE);
 	link = a->link > 0 ? 1 / (ratio * a->link) : 0;
-	return *cpu / a->share > link ? *cpu / a->share : link;
+	return *cpu / share_now(a) > link ? *cpu / share_now(a) : link;
 }
 
 /* ---- the choice --------------------------------------------------------------------------------- */
@@ -183,7 +192,7 @@ static bool allowed(const struct nova_adapt *a, unsigned tier)
 	double rate, ratio;
 
 	estimate(a, tier, &rate, &ratio);
-	return NOVA_BLOCK_RAW_MAX / rate <= BLOCK_S_MAX;
+	return rate >= RATE_MIN;
 }
 
 /* The tier that takes least; among those within 2 % of it, the one that costs the processor least. Packing
@@ -228,6 +237,20 @@ static void note(struct nova_adapt *a, uint64_t now_ms)
 	};
 }
 
+struct nova_adapt *nova_adapt_new(struct nova_error *err)
+{
+	struct nova_adapt *a = calloc(1, sizeof(*a));
+
+	if (!a) {
+		nova_error_set(err, NOVA_SYSTEM, "out of memory for the adaptive codec");
+		return NULL;
+	}
+	a->now = FIRST_TIER;
+	a->share = SHARE_DEFAULT;
+	note(a, 0);
+	return a;
+}
+
 static void learn_link(struct nova_adapt *a, uint64_t now_ms, double rate, bool queue_full)
 {
 	double more = rate * 1.25;
@@ -247,14 +270,17 @@ static void learn_link(struct nova_adapt *a, uint64_t now_ms, double rate, bool 
 }
 
 /* Whether it pays to leave the tier in use for the best: it is slower, or as fast at much more work. */
-static bool worth_it(const struct nova_adapt *a, unsigned best, double best_cost)
+static bool worth_it(const struct nova_adapt *a, unsigned best, double best_cost, uint64_t waited_ms)
 {
-	double cpu, best_cpu, now_cost = cost(a, a->now, &cpu);
+	double cpu, best_cpu, gain = cost(a, a->now, &cpu) / best_cost;
+	bool zstd = tiers[a->now].codec == NOVA_CODEC_ZSTD && tiers[best].codec == NOVA_CODEC_ZSTD;
 
-	if (!allowed(a, a->now) || now_cost > best_cost * GAIN_MIN)
+	if (!allowed(a, a->now) || gain > ZSTD_GAIN_AT_ONCE)
 		return true;
+	if (zstd && waited_ms < ZSTD_DWELL_MS)
+		return false;
 	cost(a, best, &best_cpu);
-	return best_cpu < cpu * 0.6;
+	return gain > (zstd ? ZSTD_GAIN_MIN : GAIN_MIN) || best_cpu < cpu * 0.6;
 }
 
 bool nova_adapt_link(struct nova_adapt *a, uint64_t now_ms, double bytes_per_second, bool queue_full)
@@ -267,18 +293,26 @@ bool nova_adapt_link(struct nova_adapt *a, uint64_t now_ms, double bytes_per_sec
 		learn_link(a, now_ms, bytes_per_second, queue_full);
 	if (a->link <= 0)
 		return false;
-	if (a->n_log == 0) {
-		note(a, now_ms);
+	if (!a->link_known) {
+		a->link_known = true;
 		a->changed_ms = now_ms;
+		a->log[0].link_Bps = (uint64_t)a->link;
 	}
 	best = best_tier(a, &best_cost);
-	if (best == a->now || now_ms - a->changed_ms < DWELL_MS || !worth_it(a, best, best_cost))
+	if (best == a->now || now_ms - a->changed_ms < DWELL_MS ||
+	    !worth_it(a, best, best_cost, now_ms - a->changed_ms))
 		return false;
 	a->now = best;
 	a->changed_ms = now_ms;
 	a->body = a->packed = a->ns = 0;
 	note(a, now_ms);
 	return true;
+}
+
+void nova_adapt_sent(struct nova_adapt *a, size_t raw, size_t packed)
+{
+	a->log[a->n_log - 1].raw_bytes += raw;
+	a->log[a->n_log - 1].encoded_bytes += packed;
 }
 
 void nova_adapt_choice(const struct nova_adapt *a, enum nova_codec *codec, int *level)

@@ -93,6 +93,9 @@ int nova_encoder_set_codec(
  * send. The codec follows. cpu_share: the part of one core that may be used, 0: the default (0.85). */
 void nova_encoder_link_rate(struct nova_encoder *encoder, double bytes_per_second, bool queue_full);
 void nova_encoder_cpu_share(struct nova_encoder *encoder, double cpu_share);
+/* The part of the time that the encoder's thread waited for a processor; with NOVA_CODEC_AUTO it then asks
+ * for less of it. */
+void nova_encoder_starved(struct nova_encoder *encoder, double part);
 /* The choices so far, first to last; borrowed until the next call into the encoder. */
 struct nova_codec_choice {
 	uint64_t t_ms; /* since the encoder was made */
@@ -100,6 +103,7 @@ struct nova_codec_choice {
 	int level;
 	uint64_t link_Bps, codec_Bps; /* what the choice was based on, bytes a second */
 	double ratio;                 /* of bodies, without what the history saved before */
+	uint64_t raw_bytes, encoded_bytes; /* that went while it held */
 };
 const struct nova_codec_choice *nova_encoder_choices(const struct nova_encoder *encoder, size_t *count);
 /* Of the raw bytes fed so far, also those not yet emitted. */

@@ -8,8 +8,11 @@
  * the scanner has seen the whole record, so that the scanner never loses step; the rest of that record is
  * opaque, too.
  *
+ * A block that looks random goes as it is, whatever the codec. Blocks shrink to 8 KiB of content while packing
+ * one takes more than a millisecond.
+ *
  * Memory: 256 KiB of input, and the packer's. One step takes what one block takes: about 20 us without a
- * codec, 0.1 ms with LZ4, 0.2 to 1.5 ms with zstd levels 1 to 9.
+ * codec, 0.1 ms with LZ4, 0.2 to 1 ms with zstd.
  */
 #include "codec.h"
 #include "adapt.h"
@@ -27,6 +30,8 @@
 #define INPUT_BYTES (256u * 1024)
 #define INPUT_SPACE_MIN (64u * 1024)
 #define RECORD_HEADER_MAX 1024u /* longer ones are opaque */
+#define BLOCK_BYTES_MIN (8u * 1024)
+#define PACK_NS_MAX 1000000u    /* a block that takes longer is too large */
 #define RECORD_TOKENS_MAX 64u   /* bytes of tokens one span can take, and a pending run before it */
 
 static_assert(INPUT_BYTES >= INPUT_SPACE_MIN + NOVA_BLOCK_RAW_MAX, "space can always be made");
@@ -35,7 +40,8 @@ static_assert(INPUT_BYTES >= INPUT_SPACE_MIN + NOVA_BLOCK_RAW_MAX, "space can al
 
 /* The block under construction. */
 struct building {
-	uint8_t *content; /* NULL: none is begun; the packer's, NOVA_BODY_MAX bytes */
+	uint8_t *content;     /* NULL: none is begun; NOVA_BODY_MAX bytes, the packer's or the message's */
+	struct nova_buf *buf; /* owned: the message, of a block that is not to be packed; NULL: it is */
 	size_t content_bytes;
 	size_t raw_bytes;
 	struct nova_writer tokens;
@@ -65,6 +71,7 @@ struct nova_encoder {
 	struct nova_span span; /* of input at `start`; total_bytes 0: ask the scanner */
 	size_t start, end;     /* of input that is not consumed */
 	size_t sent;           /* input before this went out already, cut by a flush */
+	size_t block_bytes; /* most raw bytes of the next block, so that packing it does not take long */
 	struct building block;
 	uint8_t input[INPUT_BYTES];
 };
@@ -131,9 +138,12 @@ static void add_content(struct building *b, const uint8_t *data, size_t length)
 /* ---- records ------------------------------------------------------------------------------------ */
 
 /* Whether a span fits what is left of the block. */
-static bool has_room(const struct building *b, size_t raw)
+static bool has_room(const struct nova_encoder *enc, size_t raw, size_t content)
 {
+	const struct building *b = &enc->block;
+
 	return b->raw_bytes + raw <= NOVA_BLOCK_RAW_MAX &&
+	       (!b->content_bytes || b->content_bytes + content <= enc->block_bytes) &&
 	       (size_t)(b->tokens.end - b->tokens.at) >= RECORD_TOKENS_MAX;
 }
 
@@ -351,61 +361,115 @@ static void begin_block(struct nova_encoder *enc)
 {
 	struct building *b = &enc->block;
 
-	b->content = nova_packer_body(enc->packer);
+	b->buf = enc->codec == NOVA_CODEC_NONE ? nova_buf_new(NOVA_BLOCK_HEAD_MAX + NOVA_BODY_MAX) : NULL;
+	b->content = b->buf ? b->buf->data + NOVA_BLOCK_HEAD_MAX : nova_packer_body(enc->packer);
 	b->content_bytes = 0;
 	b->raw_bytes = 0;
 	b->tokens = nova_writer_of(b->token_space, sizeof(b->token_space));
 	b->count = 0;
 }
 
+static size_t make_head(
+    const struct nova_encoder *enc, unsigned kind, size_t token_length, uint8_t head[NOVA_BLOCK_HEAD_MAX])
+{
+	struct nova_writer w = nova_writer_of(head, NOVA_BLOCK_HEAD_MAX);
+
+	nova_put_u8(&w, (uint8_t)kind);
+	nova_put_varint(&w, enc->block.raw_bytes);
+	nova_put_varint(&w, enc->block.content_bytes);
+	nova_put_varint(&w, token_length);
+	return nova_writer_used(&w);
+}
+
+static void hand_out(struct nova_encoder *enc, struct nova_buf *buf)
+{
+	enc->stats.encoded_bytes += buf->length;
+	enc->stats.blocks++;
+	if (enc->adapt)
+		nova_adapt_sent(enc->adapt, enc->block.raw_bytes, buf->length);
+	enc->emit(enc->arg, buf);
+}
+
 static int emit_packed(struct nova_encoder *enc, enum nova_codec codec, bool fresh, const uint8_t *packed,
     size_t packed_length, size_t token_length, struct nova_error *err)
 {
 	struct nova_buf *buf = nova_buf_new(NOVA_BLOCK_HEAD_MAX + packed_length);
-	struct nova_writer w;
+	size_t head;
 
 	if (!buf)
 		return nova_error_set(err, NOVA_SYSTEM, "out of memory for a message");
-	w = nova_writer_of(buf->data, buf->capacity);
-	nova_put_u8(&w, (uint8_t)(codec | (fresh ? NOVA_BLOCK_FRESH : 0)));
-	nova_put_varint(&w, enc->block.raw_bytes);
-	nova_put_varint(&w, enc->block.content_bytes);
-	nova_put_varint(&w, token_length);
-	nova_put_bytes(&w, packed, packed_length);
-	buf->length = (uint32_t)nova_writer_used(&w);
-	enc->stats.encoded_bytes += buf->length;
-	enc->stats.blocks++;
-	enc->emit(enc->arg, buf);
+	head = make_head(enc, codec | (fresh ? NOVA_BLOCK_FRESH : 0), token_length, buf->data);
+	memcpy(buf->data + head, packed, packed_length);
+	buf->length = (uint32_t)(head + packed_length);
+	hand_out(enc, buf);
 	return 0;
 }
 
-static int pack(struct nova_encoder *enc, size_t length, const uint8_t **packed, size_t *packed_length,
-    bool *fresh, struct nova_error *err)
+/* The body is in its message already: the head goes right before it. */
+static void emit_in_place(struct nova_encoder *enc, size_t token_length)
 {
-	uint64_t began = nova_codec_clock_ns();
+	struct nova_buf *buf = enc->block.buf;
+	uint8_t head[NOVA_BLOCK_HEAD_MAX];
+	size_t length = make_head(enc, NOVA_CODEC_NONE, token_length, head);
+	uint32_t unused = NOVA_BLOCK_HEAD_MAX - (uint32_t)length;
 
-	if (nova_packer_pack(enc->packer, enc->codec, enc->level, length, packed, packed_length, fresh, err) <
-	    0)
+	enc->block.buf = NULL;
+	buf->data += unused;
+	buf->capacity -= unused;
+	memcpy(buf->data, head, length);
+	buf->length = (uint32_t)(length + enc->block.content_bytes + token_length);
+	hand_out(enc, buf);
+}
+
+/* Slow levels get smaller blocks, so that the loop turns. */
+static void fit_block(struct nova_encoder *enc, size_t length, uint64_t ns)
+{
+	if (ns > PACK_NS_MAX && enc->block_bytes > BLOCK_BYTES_MIN)
+		enc->block_bytes /= 2;
+	else if (ns < PACK_NS_MAX * 2 / 5 && length > enc->block_bytes / 2 && enc->block_bytes < NOVA_BLOCK_RAW_MAX)
+		enc->block_bytes *= 2;
+}
+
+static int pack(struct nova_encoder *enc, enum nova_codec codec, size_t length, const uint8_t **packed,
+    size_t *packed_length, bool *fresh, struct nova_error *err)
+{
+	uint64_t began = nova_codec_clock_ns(), ns;
+
+	if (nova_packer_pack(enc->packer, codec, enc->level, length, packed, packed_length, fresh, err) < 0)
 		return -1;
-	if (enc->adapt)
-		nova_adapt_block(enc->adapt, length, *packed_length, nova_codec_clock_ns() - began);
+	ns = nova_codec_clock_ns() - began;
+	fit_block(enc, length, ns);
+	if (enc->adapt && codec == enc->codec)
+		nova_adapt_block(enc->adapt, length, *packed_length, ns);
 	return 0;
+}
+
+static int pack_and_emit(struct nova_encoder *enc, size_t tokens, struct nova_error *err)
+{
+	const struct building *b = &enc->block;
+	enum nova_codec codec = nova_looks_random(b->content, b->content_bytes) ? NOVA_CODEC_NONE : enc->codec;
+	const uint8_t *packed;
+	size_t length;
+	bool fresh;
+
+	if (pack(enc, codec, b->content_bytes + tokens, &packed, &length, &fresh, err) < 0)
+		return -1;
+	return emit_packed(enc, codec, fresh, packed, length, tokens, err);
 }
 
 static int end_block(struct nova_encoder *enc, struct nova_error *err)
 {
 	struct building *b = &enc->block;
-	const uint8_t *packed;
-	size_t packed_length, tokens;
-	bool fresh;
+	size_t tokens;
 
 	end_run(b);
 	tokens = nova_writer_used(&b->tokens);
 	if (b->tokens.bad || b->content_bytes > NOVA_BLOCK_RAW_MAX)
 		return nova_error_set(err, NOVA_SYSTEM, "a block outgrew its limits");
 	memcpy(b->content + b->content_bytes, b->token_space, tokens);
-	if (pack(enc, b->content_bytes + tokens, &packed, &packed_length, &fresh, err) < 0 ||
-	    emit_packed(enc, enc->codec, fresh, packed, packed_length, tokens, err) < 0)
+	if (b->buf)
+		emit_in_place(enc, tokens);
+	else if (pack_and_emit(enc, tokens, err) < 0)
 		return -1;
 	b->content = NULL;
 	return 1;
@@ -462,6 +526,16 @@ static void skip_sent(struct nova_encoder *enc)
 	consume(enc, gone < enc->span.total_bytes ? gone : enc->span.total_bytes);
 }
 
+static size_t bytes_that_fit(const struct nova_encoder *enc, size_t length)
+{
+	const struct building *b = &enc->block;
+	size_t raw = NOVA_BLOCK_RAW_MAX - b->raw_bytes;
+	size_t content = enc->block_bytes > b->content_bytes ? enc->block_bytes - b->content_bytes : 0;
+	size_t most = raw < content ? raw : content;
+
+	return length < most ? length : most;
+}
+
 /* Put the span, or what fits of it, into the block; false: the block is full. */
 static bool add_span(struct nova_encoder *enc)
 {
@@ -469,9 +543,9 @@ static bool add_span(struct nova_encoder *enc)
 	struct building *b = &enc->block;
 	size_t length = enc->span.total_bytes;
 
-	if (enc->span.kind == NOVA_SPAN_BYTES && length > NOVA_BLOCK_RAW_MAX - b->raw_bytes)
-		length = NOVA_BLOCK_RAW_MAX - b->raw_bytes;
-	if (!length || !has_room(b, length))
+	if (enc->span.kind == NOVA_SPAN_BYTES)
+		length = bytes_that_fit(enc, length);
+	if (!length || !has_room(enc, length, enc->span.kind == NOVA_SPAN_FILL ? 0 : length))
 		return false;
 	if (enc->span.kind == NOVA_SPAN_PAGE)
 		add_page(enc, data);
@@ -491,11 +565,10 @@ static bool add_unscanned(struct nova_encoder *enc)
 	size_t from = enc->sent > enc->start ? enc->sent : enc->start;
 	size_t length = enc->end - from;
 
-	if (length > NOVA_BLOCK_RAW_MAX - b->raw_bytes)
-		length = NOVA_BLOCK_RAW_MAX - b->raw_bytes;
 	if (!length)
-		return from == enc->end;
-	if (!has_room(b, length))
+		return true;
+	length = bytes_that_fit(enc, length);
+	if (!length || !has_room(enc, length, length))
 		return false;
 	add_bytes(enc, enc->input + from, length);
 	b->raw_bytes += length;
@@ -556,6 +629,12 @@ void nova_encoder_cpu_share(struct nova_encoder *enc, double cpu_share)
 		nova_adapt_cpu_share(enc->adapt, cpu_share);
 }
 
+void nova_encoder_starved(struct nova_encoder *enc, double part)
+{
+	if (enc->adapt)
+		nova_adapt_starved(enc->adapt, part);
+}
+
 const struct nova_codec_choice *nova_encoder_choices(const struct nova_encoder *enc, size_t *count)
 {
 	*count = 0;
@@ -574,6 +653,8 @@ struct nova_encoder *nova_encoder_new(const struct nova_codec_options *options,
 	}
 	memset(enc, 0, offsetof(struct nova_encoder, block));
 	enc->block.content = NULL;
+	enc->block.buf = NULL;
+	enc->block_bytes = NOVA_BLOCK_RAW_MAX;
 	enc->emit = emit;
 	enc->arg = arg;
 	enc->baseline = options->baseline;
@@ -603,6 +684,7 @@ struct nova_encoder *nova_encoder_free(struct nova_encoder *enc)
 		enc->ops->free(enc->scanner);
 	XXH3_freeState(enc->digest);
 	nova_adapt_free(enc->adapt);
+	nova_buf_free(enc->block.buf);
 	nova_packer_free(enc->packer);
 	nova_history_free(enc->history);
 	free(enc);

@@ -3,7 +3,7 @@
  * codec_pack.h - bodies in, packed bytes out, and back; the compressors remember earlier bodies.
  *
  * LZ4 blocks form a chain: each may refer to the last 64 KiB of bodies of LZ4 blocks. zstd blocks form a
- * frame with a window of 1 MiB that is flushed after each block. Blocks of another codec in between disturb
+ * frame with a window of 16 MiB that is flushed after each block. Blocks of another codec in between disturb
  * neither.
  */
 #ifndef NOVA_CODEC_PACK_H
@@ -20,6 +20,9 @@ uint8_t *nova_packer_body(struct nova_packer *packer);
 /* *packed is borrowed until the next call. *fresh: a zstd frame began with this block. */
 int nova_packer_pack(struct nova_packer *packer, enum nova_codec codec, int level, size_t body_length,
     const uint8_t **packed, size_t *packed_length, bool *fresh, struct nova_error *err);
+
+/* Whether these bytes look random (encrypted, or packed already): trying to pack them would only take time. */
+bool nova_looks_random(const uint8_t *data, size_t length);
 
 struct nova_unpacker;
 

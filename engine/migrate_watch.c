@@ -243,6 +243,25 @@ static void report_codec(json_t *report, const struct nova_codec_stats *stats)
 		(json_int_t)stats->busy_us));
 }
 
+/* What the adaptive codec chose, first to last. */
+static void report_choices(json_t *report, const struct nova_pipe *pipe)
+{
+	size_t count;
+	const struct nova_codec_choice *choice = nova_pipe_choices(pipe, &count);
+	json_t *rows;
+
+	if (!count || !(rows = json_array()))
+		return;
+	for (; count; count--, choice++)
+		json_array_append_new(rows,
+		    json_pack("{s:I, s:s, s:i, s:I, s:I, s:f, s:I, s:I}", "ms", (json_int_t)choice->t_ms, "codec",
+			nova_codec_name(choice->codec), "level", choice->level, "link_bytes_per_s",
+			(json_int_t)choice->link_Bps, "codec_bytes_per_s", (json_int_t)choice->codec_Bps, "ratio",
+			choice->ratio, "raw_bytes", (json_int_t)choice->raw_bytes, "encoded_bytes",
+			(json_int_t)choice->encoded_bytes));
+	json_object_set_new(report, "codec_choices", rows);
+}
+
 void nova_watch_report(struct nova_source *source)
 {
 	struct nova_job *job = source->job;
@@ -270,6 +289,11 @@ void nova_watch_report(struct nova_source *source)
 	if (pipe.out.encoded_bytes)
 		json_object_set_new(report, "ratio", json_real((double)pipe.out.raw_bytes / pipe.out.encoded_bytes));
 	report_codec(report, &pipe.out);
+	if (source->pipe) {
+		report_choices(report, source->pipe);
+		add_int(report, "longest_turn_us", (int64_t)pipe.longest_turn_us);
+		add_int(report, "longest_turn_cpu_us", (int64_t)pipe.longest_turn_cpu_us);
+	}
 	decisions = source->converge ? nova_converge_report(source->converge) : NULL;
 	if (decisions)
 		json_object_set_new(report, "convergence", decisions);

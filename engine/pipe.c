@@ -24,6 +24,7 @@
 
 #define TURN_NS 2000000u
 #define RATE_MS 100   /* how often the encoder hears what the link takes */
+#define STARVED_NS_MIN 10000000u /* of turns; fewer say little */
 #define PAUSE_US 1000 /* how long a busy link waits for more before it sends what there is */
 
 enum out_state {
@@ -62,6 +63,12 @@ struct nova_pipe {
 	size_t raw_message; /* bytes of the message it came from */
 	bool in_busy;       /* drain() is running: it may be called back */
 	bool in_finished;   /* the peer sends no more */
+
+	uint64_t step_ns; /* what a block takes to encode, the longest of late */
+	struct {
+		uint64_t ns, cpu_ns;                 /* of all turns since the rate was last reported */
+		uint64_t longest_ns, longest_cpu_ns; /* of one */
+	} turns;
 
 	unsigned ended, reported;
 	bool broken;
@@ -118,6 +125,46 @@ static void direction_ended(struct nova_pipe *pipe, unsigned direction)
 {
 	pipe->ended |= direction;
 	event_add(pipe->report, &at_once);
+}
+
+/* ---- turns of the loop -------------------------------------------------------------------------- */
+
+struct turn {
+	uint64_t began_ns, began_cpu_ns;
+};
+
+static uint64_t cpu_clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static struct turn begin_turn(void)
+{
+	return (struct turn) { nova_codec_clock_ns(), cpu_clock_ns() };
+}
+
+static void end_turn(struct nova_pipe *pipe, const struct turn *turn)
+{
+	uint64_t ns = nova_codec_clock_ns() - turn->began_ns, cpu_ns = cpu_clock_ns() - turn->began_cpu_ns;
+
+	pipe->turns.ns += ns;
+	pipe->turns.cpu_ns += cpu_ns;
+	if (ns > pipe->turns.longest_ns)
+		pipe->turns.longest_ns = ns;
+	if (cpu_ns > pipe->turns.longest_cpu_ns)
+		pipe->turns.longest_cpu_ns = cpu_ns;
+}
+
+/* We never sleep within a turn: what it took beyond our processor time, we waited for the processor. */
+static void report_starved(struct nova_pipe *pipe)
+{
+	if (pipe->turns.ns < STARVED_NS_MIN)
+		return;
+	nova_encoder_starved(pipe->encoder, 1 - (double)pipe->turns.cpu_ns / (double)pipe->turns.ns);
+	pipe->turns.ns = pipe->turns.cpu_ns = 0;
 }
 
 /* ---- socket to channel -------------------------------------------------------------------------- */
@@ -216,6 +263,7 @@ static void report_rate(struct nova_pipe *pipe, uint64_t now)
 	if (ns < RATE_MS * 1000000ull)
 		return;
 	set_blocked(pipe, now, pipe->out_blocked);
+	report_starved(pipe);
 	if (pipe->rate_ns && left > pipe->rate_bytes)
 		nova_encoder_link_rate(pipe->encoder, (double)(left - pipe->rate_bytes) * 1e9 / (double)ns,
 		    pipe->blocked_ns > ns / 5);
@@ -224,34 +272,53 @@ static void report_rate(struct nova_pipe *pipe, uint64_t now)
 	pipe->blocked_ns = 0;
 }
 
-static void pump_out(struct nova_pipe *pipe)
+static int encode_step(struct nova_pipe *pipe, uint64_t now, struct nova_error *err)
 {
-	uint64_t began = nova_codec_clock_ns();
+	int rc = nova_encoder_step(pipe->encoder, pipe->out != OUT_READING, err);
+	uint64_t took = nova_codec_clock_ns() - now, before = pipe->step_ns - pipe->step_ns / 8;
+
+	pipe->step_ns = took > before ? took : before;
+	return rc;
+}
+
+static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
+{
 	struct nova_error err;
+	bool stepped = false;
 
 	set_blocked(pipe, began, false);
 	if (!pipe->broken && pipe->out != OUT_DONE)
 		report_rate(pipe, began);
 	while (!pipe->broken && pipe->out != OUT_DONE) {
+		uint64_t now = nova_codec_clock_ns();
 		int rc;
 
 		if (pipe->channel->ops->room(pipe->channel) == 0) {
-			set_blocked(pipe, nova_codec_clock_ns(), true);
+			set_blocked(pipe, now, true);
 			event_del(pipe->readable);
 			event_del(pipe->pause);
 			return;
 		}
-		if (nova_codec_clock_ns() - began > TURN_NS) {
+		if (stepped && now - began + pipe->step_ns > TURN_NS) {
 			event_del(pipe->readable);
 			event_add(pipe->out_turn, &at_once);
 			return;
 		}
-		rc = nova_encoder_step(pipe->encoder, pipe->out != OUT_READING, &err);
+		rc = encode_step(pipe, now, &err);
+		stepped = true;
 		if (rc < 0)
 			broke(pipe, &err);
 		else if (rc == 0 && !out_next(pipe))
 			return;
 	}
+}
+
+static void pump_out(struct nova_pipe *pipe)
+{
+	struct turn turn = begin_turn();
+
+	pump_out_turn(pipe, turn.began_ns);
+	end_turn(pipe, &turn);
 }
 
 static void on_out(evutil_socket_t fd, short what, void *arg)
@@ -354,11 +421,15 @@ static void drain(struct nova_pipe *pipe)
 
 static void pump_in(struct nova_pipe *pipe)
 {
+	struct turn turn;
+
 	if (pipe->broken || pipe->in_busy)
 		return;
+	turn = begin_turn();
 	pipe->in_busy = true;
 	drain(pipe);
 	pipe->in_busy = false;
+	end_turn(pipe, &turn);
 }
 
 static void on_in(evutil_socket_t fd, short what, void *arg)
@@ -501,6 +572,8 @@ void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats
 	stats->socket_in_bytes = pipe->socket_in_bytes;
 	stats->socket_out_bytes = pipe->socket_out_bytes;
 	stats->held_bytes = pipe->held_bytes + pipe->raw_left;
+	stats->longest_turn_us = pipe->turns.longest_ns / 1000;
+	stats->longest_turn_cpu_us = pipe->turns.longest_cpu_ns / 1000;
 }
 
 const struct nova_codec_choice *nova_pipe_choices(const struct nova_pipe *pipe, size_t *count)

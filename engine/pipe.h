@@ -18,6 +18,8 @@ struct nova_pipe_stats {
 	struct nova_codec_stats out, in;
 	uint64_t socket_in_bytes, socket_out_bytes; /* read from, written to the socket */
 	uint64_t held_bytes;                        /* received, not yet taken by the socket */
+	uint64_t longest_turn_us;     /* of the loop, in our hands: by the clock, also while others ran, */
+	uint64_t longest_turn_cpu_us; /* and by the processor time that it took */
 };
 
 struct nova_pipe_options {

@@ -121,7 +121,9 @@ static int open_pipe(struct relay_stream *stream, struct nova_channel *channel, 
 	options.out.codec = relay->dials ? relay->codec : NOVA_CODEC_NONE;
 	options.out.history_bytes = relay->dials ? stream->history_bytes : 0;
 	options.in.history_bytes = relay->dials ? 0 : stream->history_bytes;
-	options.scanner = relay->dials ? nova_builtin.scanner : NULL;
+	/* With neither codec nor history it is a pipe: what is a page does not matter. */
+	if (relay->dials && (relay->codec != NOVA_CODEC_NONE || stream->history_bytes))
+		options.scanner = nova_builtin.scanner;
 	stream->pipe = nova_pipe_new(relay->base, relay->ops, nova_take_fd(&stream->fd), channel, &options, pipe_ended,
 	    stream, err);
 	if (!stream->pipe)

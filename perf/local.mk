@@ -39,10 +39,15 @@ bench: all $(perf_programs) guest/initrd
 	$(bench_harness) || failed="$$failed migration"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 bench-wan: all perf/linkem guest/initrd
-	$(bench_harness) --wan
+	@failed=; \
+	echo "== link use"; \
+	env $(bench_env) $(PYTHON3) -B $(srcdir)/perf/link_use --build . || failed="$$failed link_use"; \
+	echo "== migration"; \
+	$(bench_harness) --wan || failed="$$failed migration"; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 .PHONY: bench bench-wan bench-qmp
 
-EXTRA_DIST += perf/README.md perf/results/README.md perf/plot \
+EXTRA_DIST += perf/README.md perf/results/README.md perf/plot perf/link_use \
 	perf/bench/__main__.py \
 	perf/bench/guest.py \
 	perf/bench/links.py \
@@ -63,5 +68,11 @@ check-linkem: perf/linkem
 
 # The codec's cost per core beside that of its parts.
 perf_programs += perf/codec_bench
-perf_codec_bench_SOURCES = perf/codec_bench.c
+perf_parts = perf/image.c perf/image.h perf/limits.c perf/limits.h
+perf_codec_bench_SOURCES = perf/codec_bench.c $(perf_parts)
 perf_codec_bench_LDADD = libnova.la
+
+# The whole relay, per core, beside the same limits.
+perf_programs += perf/relay_bench
+perf_relay_bench_SOURCES = perf/relay_bench.c $(perf_parts)
+perf_relay_bench_LDADD = libnova.la

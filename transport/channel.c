@@ -6,7 +6,7 @@
  * that late frames of another lane fall on it and not on a successor. A freed channel that was finished
  * still delivers what it has.
  *
- * Window: twice what the user consumes in a round trip, 1 to 64 MiB, 4 MiB at first. A window that was
+ * Window: twice what the user consumes in a round trip, 1 to 32 MiB, 4 MiB at first. A window that was
  * given is never taken back. Acknowledged is a sixteenth of the window, 1024 frames, or what is there 10 ms
  * after the first byte.
  */
@@ -17,6 +17,7 @@
 #define ACK_FRAMES 1024u
 #define ACK_DELAY_NS 10000000ull
 #define MEASURE_MIN_NS 20000000ull /* a shorter time says little about a rate */
+#define WINDOW_MOST (32u << 20)    /* what both ends may have to hold; 1.8 Gbit/s at 150 ms */
 #define HORIZON_NS 5000000ull      /* added to the round trip: what the ends take to answer */
 
 static struct channel *of(struct nova_channel *public)
@@ -68,8 +69,8 @@ static void follow(struct channel *channel)
 		wish = window - window / 8;
 	if (wish < FRAME_WINDOW_MIN)
 		wish = FRAME_WINDOW_MIN;
-	if (wish > FRAME_WINDOW_MAX)
-		wish = FRAME_WINDOW_MAX;
+	if (wish > WINDOW_MOST)
+		wish = WINDOW_MOST;
 	channel->in.window = (uint32_t)wish;
 	channel->measure_ns = now;
 	channel->measure_consumed = channel->in.consumed;

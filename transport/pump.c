@@ -4,8 +4,10 @@
  *
  * OpenSSL's own socket BIO writes once per 16 KiB record. Here records are gathered in memory and leave
  * in one send() of what the caller put (128 to 256 KiB at full rate), and the kernel is asked for 256 KiB
- * at a time: one core moves about half as much again. Reads go straight into OpenSSL's read-ahead buffer.
- * Memory: what the caller puts between flushes, bounded by OUT_MAX.
+ * at a time: one core moves about half as much again. OpenSSL's own read-ahead would move all that it holds
+ * to the front of its buffer for every record (eight bytes moved for each that is read); so what the socket
+ * gave is kept here, and OpenSSL takes a record at a time. Memory: PUMP_READ_BYTES, and what the caller puts
+ * between flushes, bounded by OUT_MAX.
  */
 #include "pump.h"
 
@@ -51,26 +53,48 @@ static int bio_write(BIO *bio, const char *data, int length)
 	return length;
 }
 
+/* Ask the kernel for as much as there is. 1: something came; 0: the peer ended; -1: nothing now, or broken. */
+static int refill(struct pump *pump)
+{
+	ssize_t n;
+
+	if (!pump->in && !(pump->in = malloc(PUMP_READ_BYTES))) {
+		pump->socket_errno = ENOMEM;
+		return -1;
+	}
+	do
+		n = recv(pump->fd, pump->in, PUMP_READ_BYTES, 0);
+	while (n < 0 && errno == EINTR);
+	pump->in_at = 0;
+	pump->in_end = n > 0 ? (size_t)n : 0;
+	pump->received_bytes += pump->in_end;
+	if (n == 0)
+		pump->ended = true;
+	else if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+		pump->socket_errno = errno;
+	return n > 0 ? 1 : (int)n;
+}
+
 static int bio_read(BIO *bio, char *data, int length)
 {
 	struct pump *pump = BIO_get_data(bio);
-	ssize_t n;
+	size_t held;
 
 	BIO_clear_retry_flags(bio);
-	do
-		n = recv(pump->fd, data, (size_t)length, 0);
-	while (n < 0 && errno == EINTR);
-	if (n > 0) {
-		pump->received_bytes += (size_t)n;
-		return (int)n;
+	if (pump->in_at == pump->in_end) {
+		int rc = refill(pump);
+
+		if (rc < 0 && !pump->socket_errno)
+			BIO_set_retry_read(bio);
+		if (rc <= 0)
+			return rc;
 	}
-	if (n == 0)
-		pump->ended = true;
-	else if (errno == EAGAIN || errno == EWOULDBLOCK)
-		BIO_set_retry_read(bio);
-	else
-		pump->socket_errno = errno;
-	return n == 0 ? 0 : -1;
+	held = pump->in_end - pump->in_at;
+	if (held > (size_t)length)
+		held = (size_t)length;
+	memcpy(data, pump->in + pump->in_at, held);
+	pump->in_at += held;
+	return (int)held;
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
@@ -117,8 +141,6 @@ int pump_init(
 	}
 	BIO_set_data(bio, pump);
 	SSL_set_bio(pump->ssl, bio, bio);
-	SSL_set_read_ahead(pump->ssl, 1);
-	SSL_set_default_read_buffer_len(pump->ssl, PUMP_READ_BYTES);
 	SSL_set_mode(pump->ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	if (server)
 		SSL_set_accept_state(pump->ssl);
@@ -131,6 +153,7 @@ void pump_release(struct pump *pump)
 {
 	SSL_free(pump->ssl);
 	free(pump->out);
+	free(pump->in);
 	if (pump->fd >= 0)
 		close(pump->fd);
 	*pump = (struct pump) { .fd = -1 };

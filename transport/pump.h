@@ -20,6 +20,8 @@ struct pump {
 	size_t out_capacity, out_at, out_end;
 	uint8_t stage[PUMP_STAGE_BYTES];
 	size_t staged;
+	uint8_t *in; /* owned: PUMP_READ_BYTES from the socket that OpenSSL has not taken */
+	size_t in_at, in_end;
 	int socket_errno;                    /* why the socket failed; 0: it did not */
 	bool ended;                          /* the peer closed its end */
 	uint64_t sent_bytes, received_bytes; /* on the socket */

@@ -10,10 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include "engine/codec.h"
 #include "engine/codec_block.h"
+#include "engine/codec_pack.h"
 #include "qmp/stream.h"
 
 #define STREAM_MAX (8u << 20)
@@ -48,6 +52,79 @@ static struct stream load(const char *name)
 	fclose(f);
 	free(packed);
 	return s;
+}
+
+/* ---- memory ---- */
+
+#define BUDGET_MIB 32u
+#define BESIDE_MIB 40u /* of the 64 that a daemon may take beside its history; the rest is the link's window */
+
+static void drop(void *arg, struct nova_buf *buf)
+{
+	nova_buf_free(buf);
+}
+
+static long peak_kib(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_maxrss;
+}
+
+/* Pages that only half pack, each at an address of its own: three times the budget. In a child, whose peak is
+ * only its own from here on. */
+static int encode_beyond_budget(void)
+{
+	const struct nova_codec_options options = { NOVA_CODEC_ZSTD, 8, BUDGET_MIB << 20 };
+	struct nova_error err;
+	struct nova_encoder *encoder;
+	long before = peak_kib(), most = (long)(BUDGET_MIB + BESIDE_MIB) * 1024;
+	static const uint8_t head[] = "QEVM\0\0\0\3\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4";
+
+	encoder = nova_encoder_new(&options, &qmp_stream_scanner, drop, NULL, &err);
+	if (!encoder || nova_encoder_feed(encoder, head, sizeof(head) - 1, &err) < 0)
+		return 2;
+	for (uint64_t page = 0; page < BUDGET_MIB * 3 * 256; page++) {
+		uint64_t header = htobe64(page << 12 | 0x28), record[513] = { 0 };
+
+		record[0] = header;
+		for (unsigned i = 1; i < 257; i++)
+			record[i] = rnd();
+		if (nova_encoder_feed(encoder, (const uint8_t *)record, 8 + NOVA_PAGE_BYTES, &err) < 0)
+			return 2;
+	}
+	nova_encoder_free(encoder);
+	return peak_kib() - before > most || peak_kib() - before < (long)BUDGET_MIB * 1024;
+}
+
+static void test_budget(void **state)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(encode_beyond_budget());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+/* Noise goes as it is; what packs, and what is too short to tell, does not count as noise. */
+static void test_looks_random(void **state)
+{
+	static uint8_t data[65536];
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(rnd() >> 32);
+	assert_true(nova_looks_random(data, sizeof(data)));
+	assert_true(nova_looks_random(data, 8192));
+	assert_false(nova_looks_random(data, 512));
+	assert_false(nova_looks_random(data, 0));
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] &= 0x7f; /* seven bits of eight */
+	assert_false(nova_looks_random(data, sizeof(data)));
+	memset(data, 0, sizeof(data));
+	assert_false(nova_looks_random(data, sizeof(data)));
 }
 
 /* ---- an encoder whose messages go straight into a decoder, which must give back what went in ----- */
@@ -540,6 +617,8 @@ static void test_known_message(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_budget), /* first: a child inherits its parent's peak */
+		cmocka_unit_test(test_looks_random),
 		cmocka_unit_test(test_real_streams),
 		cmocka_unit_test(test_pages_are_found),
 		cmocka_unit_test(test_headers_vanish),
