@@ -161,12 +161,12 @@ static pid_t launch_child(struct launch *launch, struct nova_error *err)
 	pid_t pid;
 
 	snprintf(path, sizeof(path), "PATH=%s", our_path ? our_path : "/usr/sbin:/usr/bin:/sbin:/bin");
-	launch->env = launch->options->env ? (char *const *)launch->options->env : env;
-	launch->parent = getpid();
 	if (check_keep(launch->options, err) < 0)
 		return -1;
 	if (pipe2(failure, O_CLOEXEC) < 0)
 		return nova_error_sys(err, errno, "starting %s", launch->argv[0]);
+	launch->env = launch->options->env ? (char *const *)launch->options->env : env;
+	launch->parent = getpid();
 	launch->failure = failure[1];
 	/* A handler of the host program must not run in the child: it would write to the parent's wake-up
 	 * pipe. */
@@ -183,6 +183,7 @@ static pid_t launch_child(struct launch *launch, struct nova_error *err)
 	else if (wait_exec(failure[0], pid, launch->argv[0], err) < 0)
 		pid = -1;
 	close(failure[0]);
+	launch->env = NULL; /* ours was here */
 	return pid;
 }
 

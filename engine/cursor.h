@@ -196,7 +196,7 @@ static inline void nova_put_varint(struct nova_writer *w, uint64_t value)
 
 static inline void nova_put_zigzag(struct nova_writer *w, int64_t value)
 {
-	nova_put_varint(w, ((uint64_t)value << 1) ^ (uint64_t)(value >> 63));
+	nova_put_varint(w, ((uint64_t)value << 1) ^ (0 - ((uint64_t)value >> 63)));
 }
 
 #endif

@@ -165,7 +165,7 @@ struct nova_op *nova_host_execute(struct nova_host *host, const struct nova_iden
 {
 	const struct nova_command *command = find_command(name);
 	struct executed *executed = calloc(1, sizeof(*executed));
-	struct nova_error ignored;
+	struct nova_error ignored = { 0 };
 
 	err = err ? err : &ignored;
 	if (!executed) {

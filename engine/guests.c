@@ -110,6 +110,7 @@ static struct nova_entry *entry_release(struct nova_entry *entry)
 	json_decref(entry->guest.spec);
 	json_decref(entry->guest.runtime);
 	json_decref(entry->needs);
+	nova_debt_free(entry->debt);
 	free(entry->name);
 	free(entry->uuid);
 	free(entry->owner);
@@ -123,7 +124,7 @@ struct nova_entry *nova_entry_new(struct nova_host *host, struct nova_slot *slot
 	struct nova_entry *entry = calloc(1, sizeof(*entry));
 
 	if (!entry || !(entry->name = strdup(name)) || !(entry->uuid = strdup(uuid)) ||
-	    !(entry->owner = strdup(owner))) {
+	    !(entry->owner = strdup(owner)) || !(entry->debt = nova_debt_new(name))) {
 		nova_error_sys(err, ENOMEM, "guest %s", name);
 		return entry_release(entry);
 	}
@@ -157,7 +158,7 @@ struct nova_entry *nova_entry_free(struct nova_entry *entry)
 	return entry_release(entry);
 }
 
-int nova_entry_save(struct nova_entry *entry, struct nova_error *err)
+int nova_entry_write(struct nova_entry *entry, struct nova_error *err)
 {
 	struct nova_guest_row row = {
 		.name = entry->name,
@@ -174,14 +175,25 @@ int nova_entry_save(struct nova_entry *entry, struct nova_error *err)
 	return nova_store_guest_put(entry->host->store, &row, err);
 }
 
+int nova_entry_save(struct nova_entry *entry, struct nova_error *err)
+{
+	int result = nova_entry_write(entry, err);
+
+	if (result < 0)
+		nova_debt_guest(entry);
+	return result;
+}
+
 int nova_entry_forget(struct nova_entry *entry, struct nova_error *err)
 {
 	struct nova_host *host = entry->host;
 	json_t *event = json_pack("{s:s, s:s}", "guest", entry->name, "owner", entry->owner);
+	struct nova_error why;
 
-	if (nova_store_guest_delete(host->store, entry->name, err) < 0) {
-		json_decref(event);
-		return -1;
+	if (nova_store_guest_delete(host->store, entry->name, &why) < 0) {
+		nova_host_log(host, NOVA_LOG_ERROR, "guest %s is gone, which is written down later: %s", entry->name,
+		    why.text);
+		nova_debt_guest(entry);
 	}
 	nova_entry_free(entry);
 	nova_host_emit(host, "GUEST_GONE", event);

@@ -337,8 +337,9 @@ struct nova_host *nova_host_new(struct event_base *base, const struct nova_confi
 	TAILQ_INIT(&host->jobs);
 	TAILQ_INIT(&host->incomings);
 	TAILQ_INIT(&host->remotes);
+	TAILQ_INIT(&host->debts);
 	host->metrics = nova_metrics_new(metric_table);
-	if (host->metrics && open_all(host, err) == 0)
+	if (host->metrics && nova_debts_open(host, err) == 0 && open_all(host, err) == 0)
 		return host;
 	if (!host->metrics)
 		nova_error_sys(err, ENOMEM, "host");
@@ -350,6 +351,7 @@ struct nova_host *nova_host_free(struct nova_host *host)
 	if (!host)
 		return NULL;
 	host->closing = true;
+	nova_debts_close(host); /* while the guests are known */
 	if (host->control)
 		host->plugins->control->close(host->control);
 	nova_recovery_free(host->recovery);
@@ -369,6 +371,7 @@ struct nova_host *nova_host_free(struct nova_host *host)
 	}
 	free(host->slots);
 	nova_audit_close(host->audit);
+	nova_leftovers_free(host);
 	nova_store_close(host->store);
 	nova_metrics_free(host->metrics);
 	free(host->control_path);

@@ -39,6 +39,7 @@ struct nova_entry {
 	int64_t created_ms;
 	struct nova_job *job;   /* borrowed: the operation that has it; NULL: free */
 	bool attaching;         /* a restarted daemon is still looking for it */
+	struct nova_debt *debt; /* owned: for what the journal cannot take down; NULL: in the list of debts */
 };
 
 struct nova_job;
@@ -78,8 +79,11 @@ struct nova_job {
 	void (*on_doubt)(struct nova_job *job);
 	void (*free_ctx)(struct nova_job *job);
 	void *ctx;                   /* owned: the operation's own */
+	struct nova_debt *debt;      /* owned: for an end that the journal cannot take down */
 };
 
+struct nova_debt;
+TAILQ_HEAD(nova_debts, nova_debt);
 TAILQ_HEAD(nova_entries, nova_entry);
 TAILQ_HEAD(nova_jobs, nova_job);
 struct nova_remote;
@@ -108,6 +112,9 @@ struct nova_host {
 	nova_log_fn on_log;
 	void *on_log_arg;
 	struct nova_recovery *recovery;   /* owned: while guests are being found again */
+	struct nova_debts debts;          /* what the journal could not take down */
+	struct event *debt_timer;         /* owned */
+	struct event *leftover_timer;     /* owned */
 	bool closing;
 };
 
@@ -148,11 +155,28 @@ bool nova_entry_visible(const struct nova_host *host, const struct nova_identity
 struct nova_entry *nova_entry_new(struct nova_host *host, struct nova_slot *slot, const char *name,
     const char *uuid, const char *owner, json_t *spec, json_t *needs, struct nova_error *err);
 struct nova_entry *nova_entry_free(struct nova_entry *entry); /* out of the table; the guest is left alone */
+/* Into the inventory. What cannot be written now is written later, whoever the failure is told to. */
 int nova_entry_save(struct nova_entry *entry, struct nova_error *err);
+int nova_entry_write(struct nova_entry *entry, struct nova_error *err); /* now or not at all */
 int nova_entry_forget(struct nova_entry *entry, struct nova_error *err); /* out of inventory, then freed */
 void nova_entry_set_spec(struct nova_entry *entry, json_t *spec /* borrowed */);
 json_t *nova_entry_json(const struct nova_entry *entry, bool whole);
 void nova_uuid_new(char uuid[37]);
+
+/* ---- debts.c: what the journal could not take down is tried again ---- */
+struct nova_debt *nova_debt_new(const char *guest); /* NULL: of a job */
+struct nova_debt *nova_debt_free(struct nova_debt *debt);
+void nova_debt_guest(struct nova_entry *entry); /* its line is stale: it changed, or will be gone */
+void nova_debt_job(struct nova_job *job, const struct nova_job_row *row); /* it has ended */
+/* 0: nothing is owed (any more). */
+int nova_debts_pay(struct nova_host *host, struct nova_error *err);
+int nova_debts_open(struct nova_host *host, struct nova_error *err);
+void nova_debts_close(struct nova_host *host);
+
+/* ---- leftovers.c: what stays at the source after a commit is deleted later ---- */
+void nova_leftover(struct nova_entry *entry);
+void nova_leftovers_look(struct nova_host *host);
+void nova_leftovers_free(struct nova_host *host);
 
 /* ---- admission.c ---- */
 /* Does this guest fit beside those there are, and into what its owner may have? A refusal names the limit and the

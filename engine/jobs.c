@@ -68,7 +68,11 @@ struct nova_job *nova_job_new(struct nova_host *host, const char *kind, const ch
 	job->report = json_object();
 	job->started_ms = nova_wall_ms();
 	TAILQ_INSERT_TAIL(&host->jobs, job, link);
-	return job;
+	job->debt = nova_debt_new(NULL);
+	if (job->args && job->report && job->debt)
+		return job;
+	nova_error_sys(err, ENOMEM, "a job");
+	return nova_job_free(job);
 }
 
 struct nova_job *nova_job_free(struct nova_job *job)
@@ -87,6 +91,7 @@ struct nova_job *nova_job_free(struct nova_job *job)
 	json_decref(job->args);
 	json_decref(job->report);
 	json_decref(job->result);
+	nova_debt_free(job->debt);
 	free(job);
 	return NULL;
 }
@@ -126,8 +131,12 @@ static int before_row(void *ctx, const struct nova_step *step, bool undo, struct
 
 	nova_host_log(job->host, NOVA_LOG_DEBUG, "%s %s %s: %s%s", job->id, job->kind, job->guest_name,
 	    undo ? "undo " : "", step->name);
-	if (nova_store_job_step(job->host->store, job->id, step->name, undo, err) < 0)
-		return -1;
+	if (nova_store_job_step(job->host->store, job->id, step->name, undo, err) < 0) {
+		if (!undo && !nova_run_past_commit(job->run))
+			return -1;
+		/* There is no way but this one: a journal that cannot be written must not stop a guest from running. */
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s goes on with %s: %s", job->id, step->name, err->text);
+	}
 	return call_fault_hook(job, step, undo, err);
 }
 
@@ -161,8 +170,12 @@ static void record_end(struct nova_job *job, enum nova_outcome outcome, const st
 	row.outcome = nova_outcome_name(outcome);
 	row.error = err ? err->text : NULL;
 	row.ended_ms = outcome == NOVA_IN_DOUBT ? 0 : nova_wall_ms();
-	if (nova_store_job_put(job->host->store, &row, &failure) < 0 ||
-	    nova_store_jobs_prune(job->host->store, NOVA_JOBS_KEPT, &failure) < 0)
+	if (nova_debts_pay(job->host, &failure) < 0 || nova_store_job_put(job->host->store, &row, &failure) < 0) {
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s has ended, which is written down later: %s", job->id,
+		    failure.text);
+		if (row.ended_ms)
+			nova_debt_job(job, &row);
+	} else if (nova_store_jobs_prune(job->host->store, NOVA_JOBS_KEPT, &failure) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: %s", job->id, failure.text);
 }
 
@@ -246,7 +259,8 @@ int nova_job_start(struct nova_job *job, const struct nova_step *steps, const ch
 		nova_job_free(job);
 		return -1;
 	}
-	if (!job->id[0] && nova_store_job_new(job->host->store, &row, job->id, err) < 0) {
+	if (!job->id[0] && (nova_debts_pay(job->host, err) < 0 ||
+			       nova_store_job_new(job->host->store, &row, job->id, err) < 0)) {
 		nova_job_free(job);
 		return -1;
 	}
@@ -261,6 +275,7 @@ int nova_job_start(struct nova_job *job, const struct nova_step *steps, const ch
 		nova_job_free(job);
 		return -1;
 	}
+	nova_run_cap_limits(job->run, (int)nova_config_int(job->host->config, "fault-limit"));
 	nova_host_emit(job->host, "JOB_STARTED", nova_job_json(job));
 	return 0;
 }

@@ -32,11 +32,13 @@ libnova_la_SOURCES += \
 libnova_la_SOURCES += \
 	engine/admission.c \
 	engine/commands.c \
+	engine/debts.c \
 	engine/execute.c \
 	engine/guests.c \
 	engine/host.c \
 	engine/host.h \
 	engine/jobs.c \
+	engine/leftovers.c \
 	engine/migrate.h \
 	engine/migrate_dest.c \
 	engine/migrate_doubt.c \

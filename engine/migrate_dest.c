@@ -223,13 +223,17 @@ static enum nova_step_result undo_receive(struct nova_run *run, void *ctx, struc
 {
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
+	struct nova_error why;
 
 	if (dest) {
 		dest->pipe = nova_pipe_free(dest->pipe);
 		if (dest->channel)
 			dest->channel->ops->free(nova_take(&dest->channel));
 	}
-	return nova_store_decide(job->host->store, job->token, NOVA_ABORTED, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	/* Undecided is as good as aborted, since this job will not decide: writing it down only saves the asking. */
+	if (nova_store_decide(job->host->store, job->token, NOVA_ABORTED, &why) < 0)
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: %s", job->id, why.text);
+	return NOVA_STEP_DONE;
 }
 
 /* ---- commit ---- */
@@ -350,6 +354,8 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 	NOVA_AUTOJSON json_t *args = NULL;
 	bool source_waits = dest->reserve || dest->commit || dest->abort;
 
+	if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING)
+		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "it belongs here, but could not be let run: see novacron resume");
 	answer(dest, &dest->reserve, NULL, err);
 	if (dest->committed)
 		answer(dest, &dest->commit, json_pack("{s:b, s:s}", "running", 0, "why", err ? err->text : ""), NULL);

@@ -193,7 +193,10 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 	}
 	if (nova_admit_migration(job, err) < 0)
 		return NOVA_STEP_FAILED;
-	json_object_set_new(job->args, "was_running", json_boolean(state == NOVA_GUEST_RUNNING));
+	if (json_object_set_new(job->args, "was_running", json_boolean(state == NOVA_GUEST_RUNNING)) < 0) {
+		nova_error_sys(err, ENOMEM, "migration of %s", job->guest_name);
+		return NOVA_STEP_FAILED;
+	}
 	return nova_job_call_then(
 	    job, NOVA_VERB_OUT_PREPARE, json_pack("{s:s}", "mode", arg_text(job, "mode")), prepared, err);
 }
@@ -412,14 +415,14 @@ static int listen_for_stream(struct nova_source *source, struct nova_error *err)
 	if (source->listen_fd < 0)
 		return nova_error_sys(err, errno, "socket %s", address.sun_path);
 	unlink(address.sun_path);
-	if (stat(directory, &owner) < 0 || bind(source->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	source->path = strdup(address.sun_path);
+	if (!source->path || stat(directory, &owner) < 0 || bind(source->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    chmod(address.sun_path, 0600) < 0 || lchown(address.sun_path, owner.st_uid, owner.st_gid) < 0 ||
 	    listen(source->listen_fd, 4) < 0)
 		return nova_error_sys(err, errno, "socket %s", address.sun_path);
-	source->path = strdup(address.sun_path);
 	source->listening =
 	    event_new(job->host->base, source->listen_fd, EV_READ | EV_PERSIST, accept_stream, source);
-	if (!source->path || !source->listening || event_add(source->listening, NULL) < 0)
+	if (!source->listening || event_add(source->listening, NULL) < 0)
 		return nova_error_sys(err, ENOMEM, "socket %s", address.sun_path);
 	return 0;
 }
@@ -640,6 +643,11 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 	json_object_set_new(job->report, "total_ms", json_integer(nova_now_ms() - source->begin_ms));
 	if (outcome == NOVA_IN_DOUBT)
 		set_state(job, NOVA_GUEST_IN_DOUBT, err->text);
+	if (outcome == NOVA_LEFTOVERS && job->entry)
+		nova_leftover(job->entry);
+	/* It is ours, since nothing was committed, but did not go on: a way out for the operator. */
+	if (outcome == NOVA_UNDO_FAILED && job->entry && job->entry->guest.state == NOVA_GUEST_MIGRATED)
+		set_state(job, NOVA_GUEST_PAUSED, "the migration was taken back, but the guest did not go on: see novacron resume");
 }
 
 /* ---- after a restart ---- */

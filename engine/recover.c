@@ -190,6 +190,7 @@ static void all_attached(struct nova_host *host)
 {
 	nova_recovery_free(nova_take(&host->recovery));
 	resume_jobs(host);
+	nova_leftovers_look(host);
 }
 
 static void one_over(struct attach *attach, json_t *result, const struct nova_error *err)
@@ -202,7 +203,9 @@ static void one_over(struct attach *attach, json_t *result, const struct nova_er
 	if (err) {
 		nova_host_log(attach->recovery->host, NOVA_LOG_WARNING, "guest %s: %s", guest->name, err->text);
 		nova_guest_set_state(guest, NOVA_GUEST_FAILED, err->text);
-	} else if (state && guest->state != NOVA_GUEST_IN_DOUBT && guest->state != NOVA_GUEST_INCOMING)
+	} else if (state && guest->state != NOVA_GUEST_IN_DOUBT && guest->state != NOVA_GUEST_INCOMING &&
+		   /* it was committed here and could not be let run */
+		   !(guest->state == NOVA_GUEST_PAUSED && state_of(state) == NOVA_GUEST_INCOMING))
 		nova_guest_set_state(guest, state_of(state), "found after a restart");
 	attach->recovery->waiting--;
 }

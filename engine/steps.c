@@ -26,6 +26,7 @@ struct nova_run {
 	bool inside;                   /* the row's function is being called */
 	bool waiting, undoing, past_commit, failed, undo_failed;
 	int limit_ms;                 /* of the row that waits */
+	int most_ms;                  /* for any row's limit; 0: no such cap */
 	bool answered, answered_well; /* the waiting row's answer, to be taken from the loop */
 	struct nova_error answer;
 	struct nova_error why; /* the first failure */
@@ -48,6 +49,11 @@ const struct nova_step *nova_run_step(const struct nova_run *run)
 bool nova_run_undoing(const struct nova_run *run)
 {
 	return run->undoing;
+}
+
+bool nova_run_past_commit(const struct nova_run *run)
+{
+	return run->past_commit;
 }
 
 static void soon(struct nova_run *run)
@@ -75,8 +81,14 @@ static void end(struct nova_run *run, enum nova_outcome outcome)
 static void forwards(struct nova_run *run);
 static void backwards(struct nova_run *run);
 
-void nova_run_set_limit(struct nova_run *run, int limit_ms)
+void nova_run_cap_limits(struct nova_run *run, int most_ms)
 {
+	run->most_ms = most_ms;
+}
+
+void nova_run_set_limit(struct nova_run *run, int wanted_ms)
+{
+	const int limit_ms = run->most_ms && wanted_ms > run->most_ms ? run->most_ms : wanted_ms;
 	const struct timeval wait = { limit_ms / 1000, limit_ms % 1000 * 1000 };
 
 	run->limit_ms = limit_ms;

@@ -59,8 +59,11 @@ void nova_run_fail(struct nova_run *run, const struct nova_error *err);
 int nova_run_cancel(struct nova_run *run, const struct nova_error *why, struct nova_error *err);
 /* The limit of the row that waits now, from now; for rows whose limit is only known when they run. */
 void nova_run_set_limit(struct nova_run *run, int limit_ms);
+/* No row's or undo's limit is longer than this; rows without one stay so. 0: as the table says. */
+void nova_run_cap_limits(struct nova_run *run, int most_ms);
 const struct nova_step *nova_run_step(const struct nova_run *run);
 bool nova_run_undoing(const struct nova_run *run);
+bool nova_run_past_commit(const struct nova_run *run);
 /* Forget everything without undoing (daemon shut-down): drops what waits, calls nothing else. */
 struct nova_run *nova_run_free(struct nova_run *run);
 

@@ -68,7 +68,8 @@ static int bind_all(struct nova_store *store, sqlite3_stmt *statement, const cha
 			json_t *value = va_arg(ap, json_t *);
 			char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 
-			code = sqlite3_bind_text(statement, i + 1, text, -1, free);
+			/* Without memory nothing is written, rather than nothing in its place. */
+			code = value && !text ? SQLITE_NOMEM : sqlite3_bind_text(statement, i + 1, text, -1, free);
 		}
 		if (code != SQLITE_OK)
 			return code;
@@ -80,11 +81,16 @@ static sqlite3_stmt *prepare(struct nova_store *store, const char *sql, const ch
     struct nova_error *err)
 {
 	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
 
-	if (sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) == SQLITE_OK &&
-	    bind_all(store, statement, types, ap) == SQLITE_OK)
+	if (code == SQLITE_OK)
+		code = bind_all(store, statement, types, ap);
+	if (code == SQLITE_OK)
 		return statement;
-	failed(store, err);
+	if (code == SQLITE_NOMEM)
+		nova_error_sys(err, ENOMEM, "the journal %s", store->path);
+	else
+		failed(store, err);
 	sqlite3_finalize(statement);
 	return NULL;
 }

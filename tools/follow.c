@@ -122,6 +122,7 @@ int follow_job(struct session *session, const char *job, bool json)
 		status = outcome_status(follow.ended);
 	}
 	session->on_event = NULL;
+	session->on_event_arg = NULL;
 	json_decref(follow.ended);
 	progress_release(&follow.view);
 	return status;

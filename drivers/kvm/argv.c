@@ -14,20 +14,22 @@
 
 static void take_word(struct kvm_argv *argv, char *word)
 {
+	char **words = argv->word;
+
 	if (argv->count + 2 > argv->capacity) {
 		size_t capacity = argv->capacity ? argv->capacity * 2 : 64;
-		char **grown = realloc(argv->word, capacity * sizeof(*grown));
 
-		if (!grown) {
+		words = realloc(words, capacity * sizeof(*words));
+		if (!words) {
 			argv->failed = true;
 			free(word);
 			return;
 		}
-		argv->word = grown;
+		argv->word = words;
 		argv->capacity = capacity;
 	}
-	argv->word[argv->count++] = word;
-	argv->word[argv->count] = NULL;
+	words[argv->count++] = word;
+	words[argv->count] = NULL;
 }
 
 void kvm_argv_add(struct kvm_argv *argv, const char *format, ...)
@@ -162,7 +164,7 @@ static void add_net(const struct plan *plan, size_t i, const json_t *net)
 	const char *rom =
 	    plan->family == KVM_FAMILY_MICROVM ? "" : ",romfile="; /* nobody boots from the network */
 
-	if (strcmp(kvm_spec_text(net, "type"), "tap") == 0)
+	if (kvm_spec_is(net, "type", "tap"))
 		OPTION(plan->argv, "-netdev", "tap,id=net%zu,ifname=%s,script=no,downscript=no", i,
 		    kvm_spec_text(net, "ifname"));
 	else
@@ -176,7 +178,7 @@ static void add_screen(const struct plan *plan)
 	const char *password = kvm_spec_text(plan->spec, "vnc-password-file");
 	char text[2 * PATH_MAX];
 
-	if (strcmp(kvm_spec_text(plan->spec, "vnc"), "off") == 0)
+	if (kvm_spec_is(plan->spec, "vnc", "off"))
 		return;
 	if (password)
 		OPTION(plan->argv, "-object", "secret,id=vnc-password,file=%s", escaped(password, text));
@@ -205,6 +207,16 @@ static void add_devices(const struct plan *plan)
 		OPTION(plan->argv, "-device", "pcie-root-port,id=port%d,chassis=%d", port, port + 1);
 }
 
+/* TEXT becomes TEXT,NAME=NUMBER; NULL without memory. */
+static void append_number(char **text, const char *name, long long number)
+{
+	char *longer = NULL;
+	int made = *text ? asprintf(&longer, "%s,%s=%lld", *text, name, number) : -1;
+
+	free(*text);
+	*text = made < 0 ? NULL : longer;
+}
+
 /* What was plugged in while the guest ran stands in the same place again. */
 static void add_plugged(const struct plan *plan)
 {
@@ -215,13 +227,8 @@ static void add_plugged(const struct plan *plan)
 	json_array_foreach (json_object_get(hotplug, "vcpus"), i, item) {
 		NOVA_AUTOFREE char *place = strdup("");
 
-		json_object_foreach (json_object_get(item, "props"), name, value) {
-			NOVA_AUTOFREE char *before = place;
-
-			if (asprintf(&place, "%s,%s=%lld", before ?: "", name,
-			        (long long)json_integer_value(value)) < 0)
-				place = NULL;
-		}
+		json_object_foreach (json_object_get(item, "props"), name, value)
+			append_number(&place, name, (long long)json_integer_value(value));
 		OPTION(plan->argv, "-device", "%s,id=%s%s", kvm_spec_text(item, "type"),
 		    kvm_spec_text(item, "id"), place ?: "");
 		plan->argv->failed |= !place;
@@ -239,12 +246,13 @@ static void add_plugged(const struct plan *plan)
 int kvm_argv_build(
     struct kvm_argv *argv, const json_t *spec, const struct kvm_argv_options *options, struct nova_error *err)
 {
-	struct plan plan = { argv, spec, options, kvm_family_of(kvm_spec_text(spec, "machine")), "pci" };
+	struct plan plan = { NULL, spec, options, kvm_family_of(kvm_spec_text(spec, "machine")), "pci" };
 	char text[2 * PATH_MAX];
 
 	if (plan.family == KVM_FAMILY_MICROVM)
 		plan.bus = "device";
 	memset(argv, 0, sizeof(*argv));
+	plan.argv = argv;
 	kvm_argv_add(argv, "%s", options->program);
 	kvm_argv_add(argv, "-nodefaults");
 	kvm_argv_add(argv, "-no-user-config");

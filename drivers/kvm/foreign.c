@@ -228,7 +228,7 @@ static void device_net(struct reading *reading, const json_t *words)
 	const json_t *netdev = json_object_get(reading->netdevs, kvm_spec_text(words, "netdev") ?: "");
 	const char *mac = kvm_spec_text(words, "mac"), *type = kvm_spec_text(netdev, "") ?: "";
 	bool rom =
-	    strcmp(kvm_spec_text(words, ""), "virtio-net-pci") == 0 && !json_object_get(words, "romfile");
+	    kvm_spec_is(words, "", "virtio-net-pci") && !json_object_get(words, "romfile");
 	json_t *net;
 
 	if (!netdev || !mac || rom || !only(words, known)) {

@@ -133,7 +133,7 @@ const char *kvm_guest_role(const struct nova_guest *guest)
 /* QEMU's run states; role: of the migration it is in, if any. */
 enum nova_guest_state kvm_state_of(const char *status, const char *role)
 {
-	if (strcmp(role, "destination") == 0)
+	if (strcmp(role, "destination") == 0 && strcmp(status, "running") != 0)
 		return NOVA_GUEST_INCOMING;
 	if (strcmp(status, "running") == 0 || strcmp(status, "finish-migrate") == 0)
 		return NOVA_GUEST_RUNNING;

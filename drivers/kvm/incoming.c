@@ -8,6 +8,8 @@
  */
 #include "kvm.h"
 
+#include <errno.h>
+
 static enum nova_step_result mark_incoming(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
@@ -26,8 +28,11 @@ static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, s
 	struct kvm_task *task = ctx;
 	bool postcopy = json_is_true(json_object_get(task->args, "postcopy"));
 
-	json_object_set_new(task->guest->runtime, "migration",
-	    json_pack("{s:s,s:s}", "role", "destination", "status", "setup"));
+	if (json_object_set_new(task->guest->runtime, "migration",
+	        json_pack("{s:s,s:s}", "role", "destination", "status", "setup")) < 0) {
+		nova_error_sys(err, ENOMEM, "no memory for the migration of %s", task->guest->name);
+		return NOVA_STEP_FAILED;
+	}
 	if (nova_guest_save(task->guest, err) < 0)
 		return NOVA_STEP_FAILED;
 	kvm_guest_state(task->guest, NOVA_GUEST_INCOMING, "waits for its stream");

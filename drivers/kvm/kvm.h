@@ -230,6 +230,7 @@ json_t *kvm_spec_now(const struct nova_guest *guest);
 /* Replace a member of the specification from now on (value stolen); saved with the runtime. */
 int kvm_spec_change(struct nova_guest *guest, const char *member, json_t *value, struct nova_error *err);
 const char *kvm_spec_text(const json_t *spec, const char *member);
+bool kvm_spec_is(const json_t *spec, const char *member, const char *text);
 int64_t kvm_spec_int(const json_t *spec, const char *member);
 /* Base memory and the memory modules plugged since. */
 int64_t kvm_spec_total_memory(const json_t *spec);

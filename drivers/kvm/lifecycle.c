@@ -242,7 +242,8 @@ static enum nova_step_result halt(struct nova_run *run, void *ctx, struct nova_e
 
 static enum nova_step_result tell_paused(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	struct nova_guest *guest = ((struct kvm_task *)ctx)->guest;
+	struct kvm_task *task = ctx;
+	struct nova_guest *guest = task->guest;
 
 	if (guest->state == NOVA_GUEST_RUNNING)
 		kvm_guest_state(guest, NOVA_GUEST_PAUSED, "paused");
@@ -252,7 +253,8 @@ static enum nova_step_result tell_paused(struct nova_run *run, void *ctx, struct
 	json_object_del(guest->runtime, "migration");
 	json_object_del(guest->runtime, "disks_elsewhere");
 	kvm_guest_state(guest, NOVA_GUEST_PAUSED, "arrived paused");
-	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	kvm_guest_save(task->kvm, guest);
+	return NOVA_STEP_DONE;
 }
 
 KVM_VERB(pause)
@@ -301,7 +303,8 @@ static enum nova_step_result tell_resumed(struct nova_run *run, void *ctx, struc
 	json_object_del(guest->runtime, "migration");
 	json_object_del(guest->runtime, "disks_elsewhere");
 	kvm_guest_state(guest, NOVA_GUEST_RUNNING, "resumed");
-	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	kvm_guest_save(task->kvm, guest);
+	return NOVA_STEP_DONE;
 }
 
 KVM_VERB(resume)

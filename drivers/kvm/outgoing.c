@@ -9,6 +9,7 @@
  */
 #include "kvm.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define CANCEL_LIMIT_MS 10000
@@ -113,9 +114,12 @@ static enum nova_step_result status_known(struct kvm_task *task, json_t *value, 
 		    guest->name, nova_guest_state_name(guest->state));
 		return NOVA_STEP_FAILED;
 	}
-	json_object_set_new(guest->runtime, "migration",
-	    json_pack("{s:s,s:O,s:s}", "role", "source", "was_running", json_object_get(value, "running"),
-	        "status", "setup"));
+	if (json_object_set_new(guest->runtime, "migration",
+	        json_pack("{s:s,s:O,s:s}", "role", "source", "was_running", json_object_get(value, "running"),
+	            "status", "setup")) < 0) {
+		nova_error_sys(err, ENOMEM, "no memory for the migration of %s", guest->name);
+		return NOVA_STEP_FAILED;
+	}
 	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
@@ -196,7 +200,8 @@ static enum nova_step_result forget_migration(struct nova_run *run, void *ctx, s
 	struct kvm_task *task = ctx;
 
 	json_object_del(task->guest->runtime, "migration");
-	return nova_guest_save(task->guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	kvm_guest_save(task->kvm, task->guest);
+	return NOVA_STEP_DONE;
 }
 
 KVM_VERB(out_start)
@@ -415,7 +420,8 @@ static enum nova_step_result state_again(struct kvm_task *task, json_t *value, s
 	json_object_del(guest->runtime, "migration");
 	json_object_del(guest->runtime, "disks_elsewhere");
 	kvm_guest_state(guest, runs ? NOVA_GUEST_RUNNING : NOVA_GUEST_PAUSED, "migration cancelled");
-	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	kvm_guest_save(task->kvm, guest);
+	return NOVA_STEP_DONE;
 }
 
 static enum nova_step_result tell_back(struct nova_run *run, void *ctx, struct nova_error *err)

@@ -75,7 +75,7 @@ static int need_qcow2(const json_t *disks, struct nova_error *err)
 	if (json_array_size(disks) == 0)
 		return nova_error_set(err, NOVA_INVALID, "the guest has no disk that could hold a snapshot");
 	json_array_foreach ((json_t *)disks, i, disk)
-		if (strcmp(kvm_spec_text(disk, "format"), "qcow2") != 0)
+		if (!kvm_spec_is(disk, "format", "qcow2"))
 			return nova_error_set(err, NOVA_INVALID,
 			    "disk %s is not qcow2: only an external snapshot (external) is possible",
 			    kvm_spec_text(disk, "path"));
@@ -414,7 +414,7 @@ static enum nova_step_result begin_restore(struct nova_run *run, void *ctx, stru
 	json_object_set_new(task->notes, "restoring", json_true());
 	json_object_set(task->notes, "snapshot", snapshot);
 	json_object_set_new(task->notes, "disks",
-	    strcmp(kvm_spec_text(snapshot, "kind"), "external") == 0
+	    kvm_spec_is(snapshot, "kind", "external")
 	        ? json_incref(json_object_get(snapshot, "disks"))
 	        : writable_disks(task->guest));
 	if (!kvm_guest_live(task->guest))
@@ -427,7 +427,7 @@ static enum nova_step_result restore_it(struct nova_run *run, void *ctx, struct 
 	struct kvm_task *task = ctx;
 	const json_t *snapshot = json_object_get(task->notes, "snapshot");
 
-	if (strcmp(kvm_spec_text(snapshot, "kind"), "external") != 0)
+	if (!kvm_spec_is(snapshot, "kind", "external"))
 		return internal(task, "snapshot-load", err);
 	return next_disk(task, overlay_words, overlay_made, err);
 }
@@ -453,7 +453,7 @@ static enum nova_step_result note_restored(struct nova_run *run, void *ctx, stru
 	const json_t *snapshot = json_object_get(task->notes, "snapshot");
 	int at = find_snapshot(task->guest, kvm_spec_text(task->args, "name"));
 
-	if (strcmp(kvm_spec_text(snapshot, "kind"), "external") != 0)
+	if (!kvm_spec_is(snapshot, "kind", "external"))
 		return NOVA_STEP_DONE;
 	give_up_later(task, (size_t)at + 1);
 	return use_overlays(task, json_object_get(task->notes, "disks"), err) < 0 ? NOVA_STEP_FAILED

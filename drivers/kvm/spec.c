@@ -79,6 +79,13 @@ const char *kvm_spec_text(const json_t *spec, const char *member)
 	return text && *text ? text : NULL;
 }
 
+bool kvm_spec_is(const json_t *spec, const char *member, const char *text)
+{
+	const char *has = kvm_spec_text(spec, member);
+
+	return has && strcmp(has, text) == 0;
+}
+
 int64_t kvm_spec_int(const json_t *spec, const char *member)
 {
 	return json_integer_value(json_object_get(spec, member));
@@ -130,6 +137,8 @@ int kvm_spec_change(struct nova_guest *guest, const char *member, json_t *value,
 
 enum kvm_family kvm_family_of(const char *machine)
 {
+	if (!machine)
+		return KVM_FAMILY_OTHER;
 	if (strcmp(machine, "microvm") == 0)
 		return KVM_FAMILY_MICROVM;
 	if (strcmp(machine, "q35") == 0 || strncmp(machine, "pc-q35-", 7) == 0)
@@ -517,7 +526,7 @@ static int complete_disk(json_t *disk, const struct kvm_limits *limits, struct n
 		    err, NOVA_INVALID, "disk %s does not exist: say size=SIZE to make it", path);
 	if (!there)
 		return json_object_set_new(disk, "owned", json_true());
-	if (strcmp(kvm_spec_text(disk, "format"), "qcow2") == 0)
+	if (kvm_spec_is(disk, "format", "qcow2"))
 		size = kvm_path_qcow2(limits->roots, path, err);
 	else
 		size = kvm_path_existing(limits->roots, "disk", path, err);
@@ -556,7 +565,7 @@ static bool is_mac(const char *text)
 static int complete_net(json_t *net, struct nova_error *err)
 {
 	const char *mac = kvm_spec_text(net, "mac"), *ifname = kvm_spec_text(net, "ifname");
-	bool tap = strcmp(kvm_spec_text(net, "type"), "tap") == 0;
+	bool tap = kvm_spec_is(net, "type", "tap");
 	uint8_t random[3];
 	char text[18];
 
@@ -587,7 +596,7 @@ static int complete_nets(json_t *spec, const struct kvm_limits *limits, struct n
 	}
 	for (size_t i = 0; i < json_array_size(nets);) {
 		net = json_array_get(nets, i);
-		if (strcmp(kvm_spec_text(net, "type"), "none") == 0) {
+		if (kvm_spec_is(net, "type", "none")) {
 			json_array_remove(nets, i);
 			continue;
 		}
@@ -601,7 +610,7 @@ static int complete_nets(json_t *spec, const struct kvm_limits *limits, struct n
 static int complete_devices(json_t *spec, const struct kvm_limits *limits, struct nova_error *err)
 {
 	enum kvm_family family = kvm_family_of(kvm_spec_text(spec, "machine"));
-	bool micro = family == KVM_FAMILY_MICROVM, screen = strcmp(kvm_spec_text(spec, "vnc"), "off") != 0;
+	bool micro = family == KVM_FAMILY_MICROVM, screen = !kvm_spec_is(spec, "vnc", "off");
 
 	if (!json_object_get(spec, "balloon"))
 		json_object_set_new(spec, "balloon", json_boolean(!micro));
@@ -703,7 +712,7 @@ json_t *kvm_spec_needs(const json_t *spec)
 	size_t i;
 
 	json_array_foreach (json_object_get(spec, "disk"), i, disk)
-		if (access(kvm_spec_text(disk, "path"), F_OK) < 0)
+		if (access(kvm_spec_text(disk, "path") ?: "", F_OK) < 0)
 			disk_bytes += kvm_spec_int(disk, "size");
 	return json_pack("{s:I,s:I,s:I}", "memory_bytes", (json_int_t)kvm_spec_total_memory(spec), "vcpus",
 	    (json_int_t)kvm_spec_total_vcpus(spec), "disk_bytes", (json_int_t)disk_bytes);

@@ -53,7 +53,7 @@ struct guest {
 
 static struct guest *guest_new(void)
 {
-	struct guest *guest = malloc(sizeof(*guest));
+	struct guest *guest = calloc(1, sizeof(*guest));
 
 	for (size_t i = 0; i < sizeof(guest->page); i += 8) {
 		uint64_t value = rnd();

@@ -344,6 +344,24 @@ static void test_reasons_and_notes(void **state)
 	assert_string_equal(f->notes, "journal at undo of reserve: the disk is full");
 }
 
+static void test_limits_can_be_capped(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f, 1, SILENT, WELL, NULL, false);
+	nova_run_cap_limits(f->run, 1);
+	LOOP_UNTIL(&f->loop, strstr(f->trace, "R1"));
+	assert_false(nova_run_past_commit(f->run));
+	nova_run_set_limit(f->run, 60000);
+	finish(f);
+	assert_int_equal(f->outcome, NOVA_UNDONE);
+	assert_string_equal(f->err.text, "reserve took longer than 0.001 s");
+
+	start(f, 3, SILENT, WELL, "release", false);
+	assert_true(nova_run_past_commit(f->run));
+	f->run = nova_run_free(f->run);
+}
+
 static void test_go_on_after_a_restart(void **state)
 {
 	struct fixture *f = *state;
@@ -453,6 +471,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_end_of_every_row, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reasons_and_notes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_limits_can_be_capped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_go_on_after_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_at_other_moments, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_free_drops_and_says_nothing, setup, teardown),
