@@ -76,3 +76,8 @@ perf_codec_bench_LDADD = libnova.la
 perf_programs += perf/relay_bench
 perf_relay_bench_SOURCES = perf/relay_bench.c $(perf_parts)
 perf_relay_bench_LDADD = libnova.la
+# Many connections and many migrations in one daemon.
+EXTRA_DIST += perf/load
+perf-load: all $(check_PROGRAMS)
+	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(MIGRATIONS),MIGRATIONS=$(MIGRATIONS)) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/load
+.PHONY: perf-load

@@ -162,7 +162,7 @@ write_config() { # HOST PEER PEER-ADDRESS
 
 # alpha and beta know each other, but do not run yet: tests may change $tmp/HOST.conf first.
 prepare_pair() {
-	requires jq openssl qemu-system-x86_64
+	requires jq openssl qemu-system-x86_64 sqlite3 ss
 	address=$(own_address)
 	"$top/tests/pki" "$tmp/pki" alpha beta
 	for host in alpha beta; do
@@ -388,16 +388,36 @@ no_trace_of() { # HOST GUEST
 	[ -z "$(qemu_pid "$1" "$2")" ] && [ ! -e "$tmp/$1/run/guests/$2" ] && [ -z "$(guest_state "$1" "$2")" ]
 }
 
-leak_check() {
-	pids=$(own_pids)
-	for pid in $pids; do
-		say "left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-200)"
+# What hosts may leave outside of our directory is found by the directory's name or by our own address. Mounts that the
+# test made itself are in $tmp/mounts.
+leftovers() {
+	for pid in $(own_pids); do
+		echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-200)"
 	done
-	sockets=$(find "$tmp" -type s)
-	[ -z "$sockets" ] || say "left: $sockets"
-	guests=$(find "$tmp"/*/run/guests "$tmp"/*/state/guests -mindepth 1 2>/dev/null || :)
-	[ -z "$guests" ] || say "left: $guests"
-	[ -z "$pids$sockets$guests" ] || fail "the test left something behind"
+	find "$tmp" -type s | sed 's/^/socket /'
+	find "$tmp"/*/run/guests "$tmp"/*/state/guests -mindepth 1 2>/dev/null | sed 's/^/file /' || :
+	touch "$tmp/mounts"
+	awk -v top="$tmp/" 'index($2, top) == 1 { print $2 }' /proc/mounts | grep -vxF -f "$tmp/mounts" | sed 's/^/mount /' || :
+	[ -z "${address:-}" ] || ss -Hltn src "$address" | sed 's/^/listening port /'
+	find /sys/fs/cgroup -type d -name "*${tmp##*/}*" 2>/dev/null | sed 's/^/cgroup /' || :
+	ip netns list 2>/dev/null | grep -F "${tmp##*/}" | sed 's/^/namespace /' || :
+	ip -o link show 2>/dev/null | grep -F "${tmp##*/}" | sed 's/^/interface /' || :
+	journal_rows
+}
+
+# Of guests, and of jobs that have not ended, in the journals of daemons that are down.
+journal_rows() {
+	for journal in "$tmp"/*/state/novacron.db; do
+		[ -e "$journal" ] || continue
+		sqlite3 "$journal" "select 'guest in the journal: ' || name from guests; select 'open job in the journal: ' ||
+			number || ' ' || kind || ' ' || coalesce(guest, '') || ' at ' || coalesce(step, '') from jobs where ended_ms = 0"
+	done
+}
+
+leak_check() {
+	left=$(leftovers)
+	[ -z "$left" ] || fail "the test left something behind:
+$left"
 }
 
 # The end of a test that went well: take everything down the way an operator would, then look for leftovers.

@@ -18,4 +18,11 @@ check-valgrind: $(unit_programs)
 	$(AM_V_at)rm -f $(unit_programs:=.log) $(unit_programs:=.trs)
 	$(AM_V_at)$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(filter-out $(valgrind_skip),$(unit_programs))' \
 		LOG_COMPILER='$(VALGRIND)' TEST_SUITE_LOG=tests/valgrind.log
-.PHONY: check-valgrind
+
+# What compilers and checkers find in the source without running it.
+static_cflags = $(EVENT_CFLAGS) $(OPENSSL_CFLAGS) $(LZ4_CFLAGS) $(ZSTD_CFLAGS) $(XXHASH_CFLAGS) $(NUMA_CFLAGS) \
+	$(JANSSON_CFLAGS) $(SQLITE_CFLAGS)
+check-static: $(BUILT_SOURCES)
+	$(AM_V_at)srcdir='$(abs_srcdir)' builddir='$(abs_builddir)' CC='$(CC)' CPPFLAGS='$(static_cflags)' $(srcdir)/tests/static
+EXTRA_DIST += tests/static
+.PHONY: check-valgrind check-static

@@ -1,5 +1,23 @@
-# Fault sweep: every row of a migration, broken in every way (see sweep.sh).
-EXTRA_DIST += tests/faults/sweep.sh
-check-faults: all $(check_PROGRAMS) guest/initrd
-	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(srcdir)/tests/faults/sweep.sh
-.PHONY: check-faults
+# Fault sweeps: every row of every table, broken in every way (sweep.sh, local.sh), and a soak by seed (soak.sh).
+#
+#   make check-faults [PART=I/N]                   all pairs, or every Nth of a migration's
+#   make check-faults-sample [SAMPLE=N] [SEED=S]   a few of them
+#   make check-soak [SWITCHOVERS=N] [SEED=S] [MOMENTS=1]
+EXTRA_DIST += tests/faults/sweep.sh tests/faults/local.sh tests/faults/soak.sh tests/faults/faults.inc
+# A module, since it is preloaded and never linked.
+check_LTLIBRARIES = tests/libbroken.la
+tests_libbroken_la_SOURCES = tests/faults/broken.c
+tests_libbroken_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+fault_needs = all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd
+fault_env = srcdir=$(abs_srcdir) builddir=$(abs_builddir)
+check-faults: $(fault_needs)
+	$(AM_V_at)$(fault_env) $(srcdir)/tests/faults/local.sh
+	$(AM_V_at)$(fault_env) $(srcdir)/tests/faults/sweep.sh
+check-faults-sample: SAMPLE = 12
+check-faults-sample: SEED = 1
+check-faults-sample: $(fault_needs)
+	$(AM_V_at)$(fault_env) OPERATIONS='create delete stop' $(srcdir)/tests/faults/local.sh
+	$(AM_V_at)$(fault_env) KINDS='live warm live-undo' SAMPLE=$(SAMPLE) SEED=$(SEED) $(srcdir)/tests/faults/sweep.sh
+check-soak: $(fault_needs)
+	$(AM_V_at)$(fault_env) $(srcdir)/tests/faults/soak.sh
+.PHONY: check-faults check-faults-sample check-soak

@@ -6,7 +6,7 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/identity.sh tests/integration/kill_qemu.sh \
 	tests/integration/cut.sh tests/integration/relay_qemu.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
-long_tests = tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
 	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
 	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh
@@ -15,7 +15,8 @@ SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
 
 # What they run beside the product.
-check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy
+check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy tests/crowd
+tests_crowd_SOURCES = tests/crowd.c
 tests_heartbeat_SOURCES = tests/guest/heartbeat.c tests/guest/sockets.h
 tests_console_SOURCES = tests/guest/console.c tests/guest/sockets.h
 tests_free_port_SOURCES = tests/free_port.c
@@ -32,13 +33,13 @@ EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
 	$(AM_V_GEN)CC='$(CC)' $(srcdir)/tests/guest/build guest
 
-check-integration: all $(check_PROGRAMS) guest/initrd
+check-integration: all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd
 	$(AM_V_at)rm -f $(integration_tests:.sh=.log) $(integration_tests:.sh=.trs)
 	$(AM_V_at)test -z '$(integration_tests)' || \
 		$(MAKE) $(AM_MAKEFLAGS) -j$(INTEGRATION_JOBS) check-TESTS TESTS='$(integration_tests)' \
 		TEST_SUITE_LOG=tests/integration.log
 
-check-integration-long: all $(check_PROGRAMS) guest/initrd
+check-integration-long: all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd
 	$(AM_V_at)rm -f $(long_tests:.sh=.log) $(long_tests:.sh=.trs)
 	$(AM_V_at)$(MAKE) $(AM_MAKEFLAGS) -j1 check-TESTS TESTS='$(long_tests)' TEST_SUITE_LOG=tests/integration.log
 
