@@ -248,6 +248,7 @@ guest_console() { # HOST GUEST LINE PATTERN [SECONDS]
 			console_since "$2" "$console_from" "$4"
 			return 0
 		fi
+		! grep -q 'end Kernel panic' "$tmp/console-$2.log" || fail "the kernel of $2 panicked: no answer from $2 on $1 to \"$3\""
 	done
 	fail "no answer from $2 on $1 to \"$3\""
 }
