@@ -7,7 +7,7 @@ EXTRA_DIST += tests/faults/sweep.sh tests/faults/local.sh tests/faults/soak.sh t
 # A module, since it is preloaded and never linked.
 check_LTLIBRARIES = tests/libbroken.la
 tests_libbroken_la_SOURCES = tests/faults/broken.c
-tests_libbroken_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_libbroken_la_LDFLAGS = -module -avoid-version -rpath /nowhere
 fault_needs = all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd
 fault_env = srcdir=$(abs_srcdir) builddir=$(abs_builddir)
 check-faults: $(fault_needs)
