@@ -281,12 +281,20 @@ static int set_owner(struct nova_config *config, const char *text, struct nova_e
 
 /* ---- options ---- */
 
+/* Values are JSON, whose texts are UTF-8. */
+static int check_utf8(const char *text, struct nova_error *err)
+{
+	NOVA_AUTOJSON json_t *value = json_string(text);
+
+	return value ? 0 : nova_error_set(err, NOVA_INVALID, "'%.60s' is not UTF-8", text);
+}
+
 int nova_config_set(struct nova_config *config, const char *name, const char *text, struct nova_error *err)
 {
 	const struct nova_param *param = find(name, err);
 	json_t *value;
 
-	if (!param)
+	if (!param || check_utf8(text, err) < 0)
 		return -1;
 	if (!strcmp(name, "peer"))
 		return set_peer(config, text, err);
@@ -390,7 +398,7 @@ static int read_line(struct nova_config *config, char *line, struct section *sec
 	if (!*line || *line == ';')
 		return 0;
 	if (*line == '[')
-		return read_section(config, line, section, err);
+		return check_utf8(line, err) < 0 ? -1 : read_section(config, line, section, err);
 	equals = strchr(line, '=');
 	if (!equals)
 		return nova_error_set(err, NOVA_INVALID, "'%.60s' is not name = value", line);

@@ -157,7 +157,7 @@ static json_t *ended_event(const struct nova_job *job, enum nova_outcome outcome
 
 /* A job in doubt has not ended: it waits for an answer at its commit row. */
 static void record_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err,
-    const char *notes)
+    const char *notes, json_t *event)
 {
 	struct nova_job_row row = job_row(job, outcome == NOVA_IN_DOUBT ? "handover" : "", false);
 	struct nova_error failure;
@@ -174,7 +174,7 @@ static void record_end(struct nova_job *job, enum nova_outcome outcome, const st
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s has ended, which is written down later: %s", job->id,
 		    failure.text);
 		if (row.ended_ms)
-			nova_debt_job(job, &row);
+			nova_debt_job(job, &row, event);
 	} else if (nova_store_jobs_prune(job->host->store, NOVA_JOBS_KEPT, &failure) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: %s", job->id, failure.text);
 }
@@ -209,10 +209,10 @@ void nova_job_settle(struct nova_job *job, enum nova_outcome outcome, const stru
 	    notes);
 	if (job->on_end)
 		job->on_end(job, outcome, err);
-	record_end(job, outcome, err, notes);
+	event = ended_event(job, outcome, err, notes);
+	record_end(job, outcome, err, notes, event);
 	audit_end(job, outcome, err);
 	nova_metrics_add(host->metrics, "novacron_jobs_total", nova_outcome_name(outcome), 1);
-	event = ended_event(job, outcome, err, notes);
 	job->done = NULL;
 	free(job->waiter);
 	job->waiter = NULL;

@@ -210,6 +210,17 @@ void session_end(struct nova_session *session)
 		bury(session);
 }
 
+static void leave(struct nova_session *session)
+{
+	if (session->state != SESSION_UP)
+		return; /* there was no memory for its last word: it is closed */
+	session_set(session, SESSION_LEAVING);
+	session->leave_ns = links_now_ns();
+	dial_stop(session);
+	if (session->links->entered == 1)
+		session_send(session);
+}
+
 struct nova_session *session_free(struct nova_session *session)
 {
 	struct nova_links *links = session ? session->links : NULL;
@@ -220,11 +231,7 @@ struct nova_session *session_free(struct nova_session *session)
 	if (session->state == SESSION_UP) {
 		abandon(session);
 		request_send_bye(session);
-		session_set(session, SESSION_LEAVING);
-		session->leave_ns = links_now_ns();
-		dial_stop(session);
-		if (links->entered == 1)
-			session_send(session);
+		leave(session);
 	} else {
 		session_end(session);
 	}

@@ -270,6 +270,7 @@ static void test_setting(void **state)
 	refused(f, "bandwidth", "fast", "bandwidth: 'fast' is not a rate: try 200M, 1Gbit or 0 for no limit");
 	has(f, "bandwidth", json_integer(1000000000)); /* as it was */
 	refused(f, "accel", "hvf", "accel: 'hvf' is not one of the choices: try auto|kvm|tcg");
+	refused(f, "listen", "a\xff:1", "'a?:1' is not UTF-8");
 	refused(f, "max-guests", "-1", "max-guests: -1 is out of range: 0 to 1000000");
 }
 
