@@ -5,7 +5,7 @@
  * One attempt at a time; a TCP connection has 5 s to come up and the greeting 10 s. The first dial of a
  * session tries every address once. A session that was up before goes on, round after round with a pause
  * of 100 ms to 5 s between them, until its limit ends it (session.c). The address that worked last comes
- * first.
+ * first, unless it fell silent: who dials it would wait for an answer again.
  */
 #include "link.h"
 
@@ -84,6 +84,11 @@ void dial_succeeded(struct nova_session *session)
 	dial->tried = dial->found_count = dial->found_next = 0;
 	if (dial->next_address)
 		dial->next_address--;
+}
+
+void dial_rotate(struct nova_session *session)
+{
+	session->dial.next_address++;
 }
 
 static void connect_to(struct nova_session *session, const struct address *address)

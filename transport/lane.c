@@ -296,6 +296,9 @@ static int on_hello(struct lane *lane, struct nova_error *err)
 		return 0;
 	lane->number = hello.lane;
 	move_to_session(lane, session);
+	session_read_rest(session);
+	if (lane->state == LANE_DEAD) /* what came broke the protocol: the session is over */
+		return 0;
 	return put_hello(lane, FRAME_WELCOME, err) < 0 ? -1 : lane_up(lane, &hello, err);
 }
 

@@ -282,6 +282,8 @@ void dial_stop(struct nova_session *session);
 /* The lane that was dialled died before it was up. */
 void dial_failed(struct nova_session *session, const struct nova_error *why, bool refused);
 void dial_succeeded(struct nova_session *session);
+/* The address in use fell silent: another one is dialled first. */
+void dial_rotate(struct nova_session *session);
 void dial_free_resolver(struct resolver *resolver);
 
 /* ---- lane.c ---- */
@@ -322,6 +324,7 @@ struct nova_session *session_find(struct nova_links *links, const uint8_t id[16]
 int session_lane_up(
     struct nova_session *session, struct lane *lane, const struct frame_hello *hello, struct nova_error *err);
 void session_lane_down(struct nova_session *session, struct lane *lane, const struct nova_error *why);
+void session_read_rest(struct nova_session *session);
 void session_fill_hello(struct nova_session *session, struct frame_hello *hello);
 /* A frame on a lane that is up. */
 int session_frame(struct nova_session *session, struct lane *lane, const struct frame_header *header,

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define LISTEN_AGAIN_MS 200 /* after the process ran out of descriptors */
-#define REFILL_MIN_NS 4000000ull
+#define REFILL_MIN_NS 2000000ull /* a burst is what a lost connection loses */
 
 uint64_t links_now_ns(void)
 {

@@ -3,8 +3,9 @@
  * measure.c - rate and round trip of a session, and what follows from them.
  *
  * What waits in our queues and in the kernel in front of an urgent message, or of the last byte of a
- * stopped guest, is time. So on a slow link (or below a rate limit) frames and queues hold about 10 and
- * 20 ms of the rate; on a fast one they are large, since that is cheap there.
+ * stopped guest, is time. So on a slow link (or below a rate limit) queues hold about 20 ms of the rate; on a
+ * fast one they are large, since that is cheap there. A frame that a lost connection cut in two is sent again
+ * as a whole: it holds 2 ms of the rate.
  *
  * Lanes: one TCP connection fills most links. When the socket is the limit, no rate limit applies and the
  * round trip is at least 5 ms, one more is tried (up to 8); if two seconds later the rate has not grown by a
@@ -56,7 +57,7 @@ void measure_tune(struct nova_session *session)
 	uint64_t bps = expected_bps(session), in_10_ms = bps / 8 / 100;
 	int notsent = (int)(bps ? clamp(in_10_ms, NOTSENT_MIN, NOTSENT_MAX) : NOTSENT_MAX);
 
-	session->frame_bytes = bps ? clamp(in_10_ms, FRAME_BYTES_MIN, FRAME_BYTES_MAX) : FRAME_BYTES_MAX;
+	session->frame_bytes = bps ? clamp(in_10_ms / 5, FRAME_BYTES_MIN, FRAME_BYTES_MAX) : FRAME_BYTES_MAX;
 	session->queue_bytes = bps ? clamp(2 * in_10_ms, QUEUE_BYTES_MIN, QUEUE_BYTES_MAX) : QUEUE_BYTES_MAX;
 	for (struct lane *lane = session->lanes; lane; lane = lane->next)
 		setsockopt(lane->pump.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &notsent, sizeof(notsent));

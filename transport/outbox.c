@@ -76,7 +76,7 @@ static struct segment *take_lost(struct outbox *outbox, uint32_t lane)
 	while (segment->lane)
 		segment = segment->next;
 	segment->lane = lane;
-	segment->resent = true;
+	segment->resent = !segment->unsent;
 	outbox->lost_count--;
 	return segment;
 }
@@ -172,11 +172,12 @@ int outbox_ack(struct outbox *outbox, const struct frame_ack *ack, struct nova_e
 	return 0;
 }
 
-void outbox_lane_lost(struct outbox *outbox, uint32_t lane)
+void outbox_lane_lost(struct outbox *outbox, uint32_t lane, uint64_t sent_bytes)
 {
 	for (struct segment *segment = outbox->segments; segment; segment = segment->next) {
 		if (segment->lane == lane) {
 			segment->lane = 0;
+			segment->unsent = segment->at > sent_bytes;
 			outbox->lost_count++;
 		}
 	}

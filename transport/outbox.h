@@ -18,7 +18,8 @@ struct segment {
 	uint32_t within; /* where in buf it starts */
 	uint32_t span;   /* offsets it takes */
 	uint32_t lane;   /* that carries it; 0: lost, to be sent again */
-	bool end, resent;
+	uint64_t at;     /* of that lane's bytes: all of it has left when so many have */
+	bool end, resent, unsent;
 };
 
 struct outbox {
@@ -46,8 +47,9 @@ bool outbox_ready(const struct outbox *outbox);
 struct segment *outbox_take(struct outbox *outbox, uint32_t lane, uint32_t most_bytes);
 /* The peer's word; NOVA_INVALID if it acknowledges what was never sent. Old news are fine. */
 int outbox_ack(struct outbox *outbox, const struct frame_ack *ack, struct nova_error *err);
-/* What the lane carried and the peer has not confirmed must go again. */
-void outbox_lane_lost(struct outbox *outbox, uint32_t lane);
+/* What the lane carried and the peer has not confirmed must go again. sent_bytes of its bytes had left: what lies beyond
+ * is sent late, not again. */
+void outbox_lane_lost(struct outbox *outbox, uint32_t lane, uint64_t sent_bytes);
 
 static inline uint64_t outbox_unsent(const struct outbox *outbox)
 {

@@ -75,11 +75,13 @@ static int put_segment(struct lane *lane, struct channel *channel, struct nova_e
 	if (!segment->buf)
 		return put_small(lane, &header, NULL, 0, err);
 	header.length = segment->span;
+	segment->at = UINT64_MAX; /* until it is known */
 	at = segment->buf->data + segment->within - FRAME_HEADER_BYTES;
 	memcpy(saved, at, sizeof(saved));
 	frame_put_header(at, &header);
 	result = pump_put(&lane->pump, at, FRAME_HEADER_BYTES + segment->span, err);
 	memcpy(at, saved, sizeof(saved));
+	segment->at = lane->pump.made_bytes + lane->pump.staged;
 	return result < 0 ? -1 : 1;
 }
 

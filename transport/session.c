@@ -298,6 +298,17 @@ struct nova_session *session_dial(struct nova_links *links, const char *peer,
 
 /* ---- lanes come and go ---- */
 
+static size_t lanes_of(struct nova_session *session, struct lane *lanes[SESSION_LANES_MAX])
+{
+	size_t count = 0;
+
+	for (struct lane *lane = session->lanes; lane && count < SESSION_LANES_MAX; lane = lane->next) {
+		if (lane->state == LANE_UP)
+			lanes[count++] = lane;
+	}
+	return count;
+}
+
 void session_fill_hello(struct nova_session *session, struct frame_hello *hello)
 {
 	struct frame_channel *row = hello->channels;
@@ -328,15 +339,25 @@ static int hear_hello(struct nova_session *session, const struct frame_hello *he
 	return 0;
 }
 
-static void lane_lost(struct nova_session *session, uint32_t number)
+static void lane_lost(struct nova_session *session, const struct lane *lane)
 {
-	outbox_lane_lost(&session->control.out, number);
+	outbox_lane_lost(&session->control.out, lane->number, lane->pump.sent_bytes);
 	session->control.ack_due = true;
 	for (struct channel *channel = session->channels; channel; channel = channel->next) {
-		outbox_lane_lost(&channel->out, number);
+		outbox_lane_lost(&channel->out, lane->number, lane->pump.sent_bytes);
 		channel->ack_due = true;
 		channel->open_due = !channel->known;
 	}
+}
+
+/* What older lanes still hold for us need not be sent again: it is read before we say what has arrived. */
+void session_read_rest(struct nova_session *session)
+{
+	struct lane *lanes[SESSION_LANES_MAX];
+	size_t count = lanes_of(session, lanes);
+
+	for (size_t i = 0; i < count; i++)
+		lane_read(lanes[i]);
 }
 
 /* The peer says that all its older lanes are gone; ours may not have noticed. */
@@ -350,7 +371,7 @@ static void drop_older(struct nova_session *session, const struct lane *newest)
 			continue;
 		lane_kill(lane);
 		session->lanes_up--;
-		lane_lost(session, lane->number);
+		lane_lost(session, lane);
 	}
 }
 
@@ -404,7 +425,7 @@ void session_lane_down(struct nova_session *session, struct lane *lane, const st
 	if (session->state == SESSION_CLOSED)
 		return;
 	session->lanes_up--;
-	lane_lost(session, lane->number);
+	lane_lost(session, lane);
 	if (session->lanes_up) {
 		links_log(session->links, NOVA_LOG_INFO, "session with %s lost a lane: %s",
 		    session->peer->name, why->text);
@@ -553,17 +574,6 @@ void session_kick(struct nova_session *session)
 		event_active(session->kick, EV_TIMEOUT, 0);
 }
 
-static size_t lanes_of(struct nova_session *session, struct lane *lanes[SESSION_LANES_MAX])
-{
-	size_t count = 0;
-
-	for (struct lane *lane = session->lanes; lane && count < SESSION_LANES_MAX; lane = lane->next) {
-		if (lane->state == LANE_UP)
-			lanes[count++] = lane;
-	}
-	return count;
-}
-
 static void offer_room(struct nova_session *session)
 {
 	for (struct channel *channel = session->channels; channel && session->state < SESSION_LEAVING;
@@ -633,6 +643,8 @@ static void check_lane(struct lane *lane, uint64_t now)
 	if (lane->heard_ns < now && now - lane->heard_ns > silence) {
 		nova_error_set(
 		    &err, NOVA_LINK, "%s: no sign of life for %d ms", lane->from, settings->silence_ms);
+		if (lane->dialled && lane->session->lanes_up == 1)
+			dial_rotate(lane->session);
 		lane_fail(lane, &err);
 	} else if (now - lane->pinged_ns > (uint64_t)settings->heartbeat_ms * 1000000u) {
 		lane->ping_due = true;

@@ -212,7 +212,7 @@ static void line_lose(struct line *line, uint32_t lane)
 		line_arrive(line, lane);
 	if (rand() % 2)
 		line_ack(line);
-	outbox_lane_lost(&line->out, lane);
+	outbox_lane_lost(&line->out, lane, UINT64_MAX);
 }
 
 static void run_line(unsigned seed)
@@ -310,6 +310,28 @@ static void test_inbox_limits(void **state)
 	outbox_release(&outbox);
 }
 
+/* What never left a connection that died is not counted as sent again. */
+static void test_sent_again_or_late(void **state)
+{
+	struct outbox outbox;
+	struct nova_error err;
+
+	outbox_init(&outbox);
+	for (int i = 0; i < 3; i++) {
+		struct nova_buf *buf = nova_buf_new(100);
+
+		buf->length = 100;
+		outbox_add(&outbox, buf);
+		outbox_take(&outbox, 1, 1000)->at = (uint64_t)(i + 1) * 130;
+	}
+	assert_int_equal(outbox_ack(&outbox, &(struct frame_ack) { 100, 0, 4096 }, &err), 0);
+	outbox_lane_lost(&outbox, 1, 300); /* the second has left, the third but for a part */
+	assert_true(outbox_take(&outbox, 2, 1000)->resent);
+	assert_false(outbox_take(&outbox, 2, 1000)->resent);
+	assert_null(outbox_take(&outbox, 2, 1000));
+	outbox_release(&outbox);
+}
+
 /* ---- the bucket ---- */
 
 static void run_bucket(uint64_t rate_bps, uint64_t step_ns, size_t frame, double least, double most)
@@ -366,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_every_byte_once_over_bad_lanes),
 		cmocka_unit_test(test_inbox_limits),
+		cmocka_unit_test(test_sent_again_or_late),
 		cmocka_unit_test(test_bucket),
 		cmocka_unit_test(test_depth),
 	};
