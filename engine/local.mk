@@ -42,6 +42,7 @@ libnova_la_SOURCES += \
 	engine/migrate.h \
 	engine/migrate_dest.c \
 	engine/migrate_doubt.c \
+	engine/migrate_rejoin.c \
 	engine/migrate_source.c \
 	engine/migrate_watch.c \
 	engine/peers.c \

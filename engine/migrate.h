@@ -11,6 +11,9 @@
  *   abort {token}                       ->   undo; the answer comes when nothing is left
  *                       failed {token}  <-   the destination had to give up
  *   outcome {token}                     ->   what was decided; undecided becomes aborted first
+ *   recover {token}                     ->   a new session, the stream of a postcopy was lost: the guest's hypervisor
+ *                                            waits for the rest; or the answer is {complete}: it had all
+ *   channel 1 (STREAM)                  =>   the rest
  *
  * The destination alone decides: its journal's entry for the token is the point of no return. So only a
  * source that has sent commit and lost the answer can be in doubt, and it can ask.
@@ -30,6 +33,7 @@
 /* ---- the source's half ---- */
 
 struct nova_doubt;
+struct nova_rejoin;
 
 struct nova_source {
 	struct nova_job *job;             /* borrowed */
@@ -43,6 +47,7 @@ struct nova_source {
 	struct nova_op *query;            /* owned: a look under way */
 	struct nova_converge *converge;   /* owned */
 	struct nova_doubt *doubt;         /* owned */
+	struct nova_rejoin *rejoin;       /* owned: a postcopy has lost its stream */
 	json_t *spec;                     /* owned: for the destination */
 	json_t *last;                     /* owned: last answer of OUT_QUERY */
 	struct nova_sample sample;
@@ -58,6 +63,9 @@ extern const struct nova_step nova_source_steps[];
 
 struct nova_source *nova_source_of(struct nova_job *job); /* makes it when a restart finds the job */
 void nova_source_stop_stream(struct nova_source *source);
+int nova_source_listen(struct nova_source *source, struct nova_error *err); /* for the guest's stream */
+int nova_source_dial(struct nova_source *source, struct nova_error *err);
+int nova_source_resume_limit(const struct nova_job *job);
 
 /* migrate_watch.c: the look at a running precopy, its decisions and its progress line */
 int nova_watch_start(struct nova_source *source, struct nova_error *err);
@@ -72,6 +80,14 @@ void nova_doubt_start(struct nova_job *job);
 void nova_doubt_free(struct nova_doubt *doubt);
 /* The answer is known: go on after the commit row, or undo what is before it. */
 void nova_doubt_end(struct nova_job *job, bool committed);
+
+/* migrate_rejoin.c: a postcopy that lost its stream goes on over a new session */
+void nova_rejoin_start(struct nova_source *source, const struct nova_error *why);
+void nova_rejoin_session_up(struct nova_source *source);
+/* The hypervisor goes on: whatever is lost from here on is a new loss. */
+void nova_rejoin_done(struct nova_source *source);
+int64_t nova_rejoin_waited_ms(const struct nova_source *source);
+void nova_rejoin_free(struct nova_rejoin *rejoin);
 
 json_t *nova_digest_json(const uint8_t digest[16]);
 

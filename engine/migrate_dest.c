@@ -34,8 +34,9 @@ struct dest {
 	struct nova_channel *channel;         /* owned until the pipe has it */
 	struct nova_pipe *pipe;               /* owned */
 	char *path;                           /* owned: where the guest's state goes */
-	bool loaded, postcopy, cold, committed, run;
-	struct nova_op *op;                   /* owned: a message to the source */
+	bool loaded, postcopy, cold, committed;
+	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
+	struct nova_op *op;                   /* owned: the driver gets ready for it */
 };
 
 static const char *text_of(const json_t *object, const char *name)
@@ -263,7 +264,9 @@ static enum nova_step_result run_commit(struct nova_run *run, void *ctx, struct 
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	if (check_digest(dest, err) < 0 || nova_store_decide(job->host->store, job->token, NOVA_COMMITTED, err) < 0)
+	/* The journal has to know: a restarted daemon must not take the guest for complete. */
+	json_object_set_new(job->args, "in-postcopy", json_boolean(dest->postcopy && !dest->loaded));
+	if (check_digest(dest, err) < 0 || nova_job_save(job, "commit", false, err) < 0 || nova_store_decide(job->host->store, job->token, NOVA_COMMITTED, err) < 0)
 		return NOVA_STEP_FAILED;
 	dest->committed = true;
 	return NOVA_STEP_DONE;
@@ -294,6 +297,55 @@ static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nov
 	return nova_job_call_then(job, go ? NOVA_VERB_RESUME : NOVA_VERB_PAUSE, json_object(), runs, err);
 }
 
+/* The stream is gone and pages are missing: the hypervisor keeps the guest, which waits when it needs one, until the
+ * source comes again. */
+static void stream_lost(struct dest *dest, const struct nova_error *why)
+{
+	struct nova_job *job = dest->job;
+
+	dest->pipe = nova_pipe_free(dest->pipe);
+	nova_host_log(job->host, NOVA_LOG_WARNING,
+	    "%s: %s; guest %s runs here, and pages that it may need are at %s: it waits for them until %s comes again",
+	    job->id, why->text, job->guest_name, job->peer, job->peer);
+}
+
+static void ready_for_rest(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct dest *dest = arg;
+	struct nova_job *job = dest->job;
+
+	dest->op = NULL;
+	if (err) {
+		nova_host_log(job->host, NOVA_LOG_WARNING, "%s: guest %s cannot take the rest yet: %s", job->id,
+		    job->guest_name, err->text);
+		answer(dest, &dest->recover, NULL, err);
+		return;
+	}
+	if (json_is_true(json_object_get(result, "complete"))) { /* it had all, and nobody was there to hear it */
+		answer(dest, &dest->recover, json_pack("{s:b}", "complete", 1), NULL);
+		dest->loaded = true;
+		nova_run_done(job->run);
+		return;
+	}
+	free(dest->path);
+	dest->path = strdup(text_of(result, "path"));
+	answer(dest, &dest->recover, NULL, NULL);
+}
+
+static int prepare_for_rest(struct dest *dest, struct nova_error *err)
+{
+	struct nova_job *job = dest->job;
+	NOVA_AUTOJSON json_t *args = json_pack("{s:b}", "recover", 1);
+
+	dest->pipe = nova_pipe_free(dest->pipe);
+	if (dest->channel)
+		dest->channel->ops->free(nova_take(&dest->channel));
+	nova_op_drop(nova_take(&dest->op));
+	dest->op =
+	    nova_slot_call(job->slot, NOVA_VERB_IN_PREPARE, &job->entry->guest, args, ready_for_rest, dest, err);
+	return dest->op ? 0 : -1;
+}
+
 /* Postcopy: the guest runs and still asks for pages. The source closes the session when its QEMU has heard
  * that all have arrived; until then the way back to it must stay open. */
 static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -301,7 +353,11 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	return dest->incoming && dest->postcopy && !dest->cold ? NOVA_STEP_WAIT : NOVA_STEP_DONE;
+	if (!dest->postcopy || dest->cold || (dest->loaded && !dest->incoming))
+		return NOVA_STEP_DONE;
+	if (!dest->incoming && prepare_for_rest(dest, err) < 0) /* a restart, or the link is gone already */
+		return NOVA_STEP_FAILED;
+	return NOVA_STEP_WAIT;
 }
 
 static const struct nova_step dest_steps[] = {
@@ -333,10 +389,16 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 	else if (!strcmp(event, "EXIT") || (!strcmp(event, "MIGRATION") && !strcmp(status, "failed"))) {
 		nova_error_set(&why, NOVA_REFUSED, "guest %s could not be received: %s", job->guest_name,
 		    reason[0] ? reason : text_of(data, "error"));
-		give_up(job, &why);
+		if (row_is(job, "drain"))
+			nova_run_fail(job->run, &why);
+		else
+			give_up(job, &why);
 		return;
 	}
-	look(dest);
+	if (row_is(job, "drain") && dest->loaded && !dest->incoming)
+		nova_run_done(job->run);
+	else
+		look(dest);
 }
 
 /* ---- the end ---- */
@@ -361,6 +423,7 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 		answer(dest, &dest->commit, json_pack("{s:b, s:s}", "running", 0, "why", err ? err->text : ""), NULL);
 	answer(dest, &dest->commit, NULL, err);
 	answer(dest, &dest->abort, NULL, NULL);
+	answer(dest, &dest->recover, NULL, err);
 	if (!err || source_waits || !incoming || dest->committed)
 		return;
 	args = json_pack("{s:s, s:s}", "token", job->token, "text", err->text);
@@ -375,6 +438,7 @@ static void dest_free(struct nova_job *job)
 		return;
 	if (dest->incoming)
 		dest->incoming->job = NULL;
+	nova_op_drop(dest->op);
 	nova_pipe_free(dest->pipe);
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);
@@ -526,6 +590,46 @@ static int on_outcome(struct nova_incoming *incoming, json_t *args, struct nova_
 	return 0;
 }
 
+/* No job is open for it: either the guest has all and runs, or it is gone. */
+static int recover_ended(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_host *host = incoming->host;
+	struct nova_entry *entry = nova_entry_find(host, text_of(args, "guest"));
+	enum nova_decision decision;
+
+	if (nova_store_decision(host->store, text_of(args, "token"), &decision, err) < 0)
+		return -1;
+	if (decision == NOVA_COMMITTED && entry && !strcmp(entry->uuid, text_of(args, "uuid")) &&
+	    (entry->guest.state == NOVA_GUEST_RUNNING || entry->guest.state == NOVA_GUEST_PAUSED)) {
+		incoming->ops->answer(request, json_pack("{s:b}", "complete", 1), NULL);
+		return 0;
+	}
+	return nova_error_set(err, NOVA_REFUSED, "guest %s ended on %s: the rest of it is of no use", text_of(args, "guest"),
+	    nova_host_name(host));
+}
+
+/* A postcopy lost its stream; over this session comes the rest. */
+static int on_recover(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_job *job = nova_job_by_token(incoming->host, "destination", text_of(args, "token"));
+	struct dest *dest = job ? job->ctx : NULL;
+
+	if (!job)
+		return recover_ended(incoming, args, request, err);
+	if (strcmp(job->peer, incoming->peer) || (incoming->job && incoming->job != job))
+		return nova_error_set(err, NOVA_INVALID, "recover: this migration is not one of this session's");
+	if (!row_is(job, "drain") || !dest->postcopy || dest->recover)
+		return nova_error_set(err, NOVA_STATE, "guest %s is not ready for its rest yet", job->guest_name);
+	if (dest->incoming)
+		dest->incoming->job = NULL; /* the old session, which has not noticed */
+	dest->incoming = incoming;
+	incoming->job = job;
+	if (prepare_for_rest(dest, err) < 0)
+		return -1;
+	dest->recover = request;
+	return 0;
+}
+
 static int on_about(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
 {
 	struct nova_host *host = incoming->host;
@@ -570,6 +674,7 @@ static const struct {
 	{ "commit", on_commit },
 	{ "abort", on_abort },
 	{ "outcome", on_outcome },
+	{ "recover", on_recover },
 };
 
 /* ---- sessions ---- */
@@ -607,7 +712,9 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 	struct dest *dest = incoming->job ? incoming->job->ctx : NULL;
 	struct nova_error why;
 
-	if (id != NOVA_STREAM_CHANNEL || !dest || dest->pipe || !row_is(incoming->job, "receive")) {
+	bool expected = dest && (row_is(incoming->job, "receive") || (row_is(incoming->job, "drain") && dest->path));
+
+	if (id != NOVA_STREAM_CHANNEL || !expected || dest->pipe) {
 		channel->ops->free(channel);
 		return;
 	}
@@ -646,7 +753,7 @@ static void session_closed(void *arg, const struct nova_error *err)
 		if (row_is(job, "drain") && dest->loaded)
 			nova_run_done(job->run);
 		else if (row_is(job, "drain"))
-			nova_run_fail(job->run, &why);
+			stream_lost(dest, &why);
 		else
 			give_up(job, &why);
 	}
@@ -687,6 +794,7 @@ int nova_dest_recover(struct nova_job *job, const char *step, struct nova_error 
 		return nova_error_sys(err, ENOMEM, "migration of %s", job->guest_name);
 	if (nova_store_decision(job->host->store, job->token, &decision, err) < 0)
 		return -1;
+	((struct dest *)job->ctx)->postcopy = json_is_true(json_object_get(job->args, "in-postcopy"));
 	if (decision == NOVA_COMMITTED)
 		return nova_job_start(job, dest_steps, "run", false, err);
 	return nova_job_start(job, dest_steps, "receive", true, err);

@@ -2,7 +2,7 @@
  *
  * migrate_source.c - the source's half of a migration, as a table of rows. The conversation with the
  * destination is described in migrate.h; the looks at a running precopy are in migrate_watch.c, what
- * happens when the commit's answer is lost in migrate_doubt.c.
+ * happens when the commit's answer is lost in migrate_doubt.c, when a postcopy loses its stream in migrate_rejoin.c.
  */
 #include "migrate.h"
 #include "cleanup.h"
@@ -62,6 +62,7 @@ static void source_free(struct nova_job *job)
 	nova_watch_stop(source);
 	nova_source_stop_stream(source);
 	nova_doubt_free(source->doubt);
+	nova_rejoin_free(source->rejoin);
 	source->ops->free(source->session);
 	nova_converge_free(source->converge);
 	json_decref(source->spec);
@@ -120,6 +121,8 @@ static void session_up(void *arg, const char *peer)
 
 	if (row_is(source->job, "connect"))
 		nova_run_done(source->job->run);
+	else if (source->rejoin)
+		nova_rejoin_session_up(source);
 }
 
 static void session_request(void *arg, const char *command, json_t *args, struct nova_request *request)
@@ -160,7 +163,10 @@ static void session_closed(void *arg, const struct nova_error *err)
 
 	nova_error_prefix(&why, "link to %s", source->job->peer);
 	source->session = source->ops->free(source->session);
-	give_up(source->job, &why);
+	if (row_is(source->job, "drain") && source->postcopy && !source->completed)
+		nova_rejoin_start(source, &why);
+	else
+		give_up(source->job, &why);
 }
 
 static const struct nova_session_events session_events = { session_up, session_request, session_channel, session_state,
@@ -203,25 +209,31 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 
 /* ---- connect ---- */
 
-static int resume_limit(const struct nova_job *job)
+int nova_source_resume_limit(const struct nova_job *job)
 {
 	if (json_object_get(job->args, "resume-limit"))
 		return (int)arg_int(job, "resume-limit");
 	return (int)nova_config_int(job->host->config, "resume-limit");
 }
 
-static enum nova_step_result run_connect(struct nova_run *run, void *ctx, struct nova_error *err)
+int nova_source_dial(struct nova_source *source, struct nova_error *err)
 {
-	struct nova_job *job = ctx;
-	struct nova_source *source = job->ctx;
+	struct nova_job *job = source->job;
 	struct nova_session_options options = {
-		.resume_limit_ms = resume_limit(job),
+		.resume_limit_ms = nova_source_resume_limit(job),
 		.rate_bps = source->cap_bps,
 		.lanes = (int)arg_int(job, "lanes"),
 	};
 
+	if (!job->host->links)
+		return nova_error_set(err, NOVA_STATE, "this daemon has no link to peers: set cert, key, ca and peers");
 	source->session = source->ops->dial(job->host->links, job->peer, &options, &session_events, source, err);
-	return source->session ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
+	return source->session ? 0 : -1;
+}
+
+static enum nova_step_result run_connect(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return nova_source_dial(((struct nova_job *)ctx)->ctx, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_WAIT;
 }
 
 static enum nova_step_result undo_connect(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -398,7 +410,7 @@ static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
 
 /* The socket lies in the guest's own runtime directory and belongs to whom that belongs to: QEMU may run
  * as another user. */
-static int listen_for_stream(struct nova_source *source, struct nova_error *err)
+int nova_source_listen(struct nova_source *source, struct nova_error *err)
 {
 	struct nova_job *job = source->job;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -450,7 +462,7 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 	if (source->mode == NOVA_COLD)
 		return NOVA_STEP_DONE;
 	if (nova_stall_policy_parse(arg_text(job, "on-stall"), &options.policy, err) < 0 ||
-	    listen_for_stream(source, err) < 0)
+	    nova_source_listen(source, err) < 0)
 		return NOVA_STEP_FAILED;
 	source->converge = nova_converge_new(&options);
 	if (!source->converge) {
@@ -503,7 +515,8 @@ static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, str
 
 	if (source->mode == NOVA_COLD || source->completed || source->postcopy)
 		return NOVA_STEP_DONE;
-	source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	if (nova_source_resume_limit(job) > NOVA_SWITCH_RESUME_MS)
+		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
 	return NOVA_STEP_WAIT;
 }
 
@@ -535,13 +548,20 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 {
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
+	struct nova_error lost;
 
 	if (source->stop_ms)
 		json_object_set_new(job->report, "downtime_ms", json_integer(nova_now_ms() - source->stop_ms));
+	if (json_is_true(json_object_get(job->args, "in-postcopy")))
+		source->postcopy = true; /* also after a restart */
 	if (!source->postcopy || source->completed)
 		return NOVA_STEP_DONE;
-	if (source->session)
-		source->ops->session_limit(source->session, resume_limit(job));
+	if (source->session) {
+		source->ops->session_limit(source->session, nova_source_resume_limit(job));
+		return NOVA_STEP_WAIT;
+	}
+	nova_error_set(&lost, NOVA_LINK, "the link to %s is gone", job->peer);
+	nova_rejoin_start(source, &lost);
 	return NOVA_STEP_WAIT;
 }
 
@@ -584,6 +604,21 @@ const struct nova_step nova_source_steps[] = {
 
 /* ---- what the guest's driver says meanwhile ---- */
 
+/* The journal has to know: from here on the source has pages that the running guest needs. */
+static void on_postcopy(struct nova_source *source)
+{
+	struct nova_job *job = source->job;
+	struct nova_error err;
+
+	nova_rejoin_done(source);
+	if (source->postcopy)
+		return;
+	source->postcopy = true;
+	json_object_set_new(job->args, "in-postcopy", json_true());
+	if (nova_job_save(job, nova_run_step(job->run)->name, false, &err) < 0)
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s", err.text);
+}
+
 static void on_migration(struct nova_job *job, json_t *data)
 {
 	struct nova_source *source = job->ctx;
@@ -596,8 +631,11 @@ static void on_migration(struct nova_job *job, json_t *data)
 	if (!strcmp(status, "completed"))
 		source->completed = true;
 	else if (!strcmp(status, "postcopy-active"))
-		source->postcopy = true;
-	else if (!strcmp(status, "failed") && !nova_run_undoing(job->run)) {
+		on_postcopy(source);
+	else if (!strcmp(status, "postcopy-paused") && row_is(job, "drain") && (!source->rejoin || source->pipe)) {
+		nova_error_set(&why, NOVA_LINK, "the stream of guest %s broke", job->guest_name);
+		nova_rejoin_start(source, &why);
+	} else if (!strcmp(status, "failed") && !nova_run_undoing(job->run)) {
 		nova_error_set(&why, NOVA_REFUSED, "the hypervisor gave up: %s", text ? text : "it did not say why");
 		if (row_is(job, "drain"))
 			nova_run_fail(job->run, &why);

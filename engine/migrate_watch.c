@@ -224,7 +224,9 @@ void nova_watch_progress(struct nova_source *source, const char *phase)
 			      source->sample.link_bytes_per_s));
 	if (pipe.out.encoded_bytes)
 		json_object_set_new(event, "ratio", json_real((double)pipe.out.raw_bytes / pipe.out.encoded_bytes));
-	if (source->reconnect_limit_ms) {
+	if (source->rejoin) { /* without a limit */
+		add_int(event, "reconnect_waited_ms", nova_rejoin_waited_ms(source));
+	} else if (source->reconnect_limit_ms) {
 		add_int(event, "reconnect_waited_ms", source->reconnect_waited_ms);
 		add_int(event, "reconnect_limit_ms", source->reconnect_limit_ms);
 	}

@@ -4,11 +4,13 @@
  *
  * A QEMU with the source's devices waits, stopped, at a unix socket in the guest's private directory. It
  * loads the stream and stays stopped: RESUME makes it run, DELETE takes it away. Its disks belong to the
- * source until RESUME: nothing here deletes or writes them before.
+ * source until RESUME: nothing here deletes or writes them before. With recover, the QEMU is there and runs,
+ * and waits at the socket for the rest of a postcopy whose stream was lost.
  */
 #include "kvm.h"
 
 #include <errno.h>
+#include <string.h>
 
 static enum nova_step_result mark_incoming(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -58,6 +60,28 @@ static enum nova_step_result listen_for_stream(struct nova_run *run, void *ctx, 
 	    task, "migrate-incoming", json_pack("{s:o}", "uri", json_sprintf("unix:%s", path)), NULL, err);
 }
 
+/* ---- the rest of a postcopy ---- */
+
+static enum nova_step_result wait_lost(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-migrate", NULL, kvm_wait_for_loss, err);
+}
+
+/* It refuses if it waits at the socket already, from the last time: nobody came then. */
+static enum nova_step_result listen_again(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	char path[PATH_MAX];
+
+	if (json_is_true(json_object_get(task->result, "complete")))
+		return NOVA_STEP_DONE;
+	if (kvm_guest_socket(task->kvm, task->guest->name, "incoming.sock", path, sizeof(path), err) < 0)
+		return NOVA_STEP_FAILED;
+	json_object_set_new(task->result, "path", json_string(path));
+	return kvm_task_try(
+	    task, "migrate-recover", json_pack("{s:o}", "uri", json_sprintf("unix:%s", path)), NULL, err);
+}
+
 KVM_VERB(in_prepare)
 {
 	static const struct nova_step rows[] = {
@@ -68,7 +92,13 @@ KVM_VERB(in_prepare)
 		{ "listen", listen_for_stream, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
-	struct nova_op *op = kvm_task_new(self, guest, args, rows, done, arg, err);
+	static const struct nova_step recover_rows[] = {
+		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
+		{ "listen", listen_again, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+	bool recover = json_is_true(json_object_get(args, "recover"));
+	struct nova_op *op = kvm_task_new(self, guest, args, recover ? recover_rows : rows, done, arg, err);
 	json_t *given = json_object_get(args, "spec");
 
 	if (op && given)

@@ -37,6 +37,7 @@
 #define KVM_DISKS_MAX 16
 #define KVM_NETS_MAX 8
 #define KVM_SERIALS_MAX 4
+#define KVM_LOSS_LIMIT_MS 10000  /* from the end of a stream until QEMU knows */
 #define KVM_START_LIMIT_MS 30000 /* from exec to the QMP greeting */
 
 struct kvm_qemu;
@@ -196,6 +197,9 @@ const char *kvm_guest_role(const struct nova_guest *guest);
 json_t *kvm_migration_sample(const json_t *info);
 /* Arguments of migrate-set-capabilities; new reference. */
 json_t *kvm_migration_capabilities(bool source, bool postcopy);
+/* Answer of query-migrate, of a QEMU in postcopy: wait until it knows that its stream is lost. If it had all
+ * before, the task's result says "complete". */
+enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, struct nova_error *err);
 
 /* ---- specification (spec.c, paths.c, argv.c) ---- */
 

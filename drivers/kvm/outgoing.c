@@ -194,6 +194,53 @@ static enum nova_step_result migrate(struct nova_run *run, void *ctx, struct nov
 	    json_pack("{s:o}", "uri", json_sprintf("unix:%s", kvm_spec_text(task->args, "path"))), NULL, err);
 }
 
+/* ---- a postcopy whose stream was lost goes on over a new one ---- */
+
+static enum nova_step_result match_lost(
+    struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
+{
+	const char *status = strcmp(event, "MIGRATION") == 0 ? kvm_spec_text(data, "status") : NULL;
+
+	if (status && strcmp(status, "completed") == 0)
+		json_object_set_new(task->result, "complete", json_true());
+	return status && (strcmp(status, "postcopy-paused") == 0 || strcmp(status, "completed") == 0)
+	           ? NOVA_STEP_DONE
+	           : NOVA_STEP_WAIT;
+}
+
+enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const char *status = kvm_spec_text(value, "status") ?: "none";
+
+	if (strcmp(status, "postcopy-paused") == 0)
+		return NOVA_STEP_DONE;
+	if (strcmp(status, "completed") == 0) {
+		json_object_set_new(task->result, "complete", json_true());
+		return NOVA_STEP_DONE;
+	}
+	if (strcmp(status, "postcopy-active") != 0 && strcmp(status, "postcopy-recover") != 0) {
+		nova_error_set(err, NOVA_STATE, "guest %s is in no postcopy (%s)", task->guest->name, status);
+		return NOVA_STEP_FAILED;
+	}
+	return kvm_task_listen(task, match_lost, 0, err);
+}
+
+static enum nova_step_result wait_lost(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-migrate", NULL, kvm_wait_for_loss, err);
+}
+
+static enum nova_step_result migrate_on(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (json_is_true(json_object_get(task->result, "complete")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "migrate",
+	    json_pack("{s:o,s:b}", "uri", json_sprintf("unix:%s", kvm_spec_text(task->args, "path")), "resume", 1),
+	    NULL, err);
+}
+
 /* QEMU did not take it: there is no migration. */
 static enum nova_step_result forget_migration(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -214,8 +261,14 @@ KVM_VERB(out_start)
 		{ "migrate", migrate, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
+	static const struct nova_step resume_rows[] = {
+		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
+		{ "migrate", migrate_on, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+	bool resume = json_is_true(json_object_get(args, "resume"));
 
-	return kvm_task_new(self, guest, args, rows, done, arg, err);
+	return kvm_task_new(self, guest, args, resume ? resume_rows : rows, done, arg, err);
 }
 
 /* ---- query ---------------------------------------------------------------------------------------- */

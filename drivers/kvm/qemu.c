@@ -34,6 +34,7 @@ static const char *const allowed[] = {
 	"job-dismiss",
 	"migrate",
 	"migrate-incoming",
+	"migrate-recover",
 	"migrate-set-capabilities",
 	"migrate-set-parameters",
 	"migrate-start-postcopy",
