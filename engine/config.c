@@ -4,6 +4,7 @@
  * "name = value" lines with "[peer NAME]" and "[owner NAME]" sections. Values are JSON; defaults come from the table.
  */
 #include "cleanup.h"
+#include "client.h"
 #include "novacron.h"
 
 #include <ctype.h>
@@ -336,6 +337,47 @@ const json_t *nova_config_get(const struct nova_config *config, const char *name
 		fill_defaults(cache->all);
 	}
 	return json_object_get(cache->all, name);
+}
+
+/* ---- clients ---- */
+
+static int set_daemon(struct nova_config *client, const struct nova_config *config, const char *host, struct nova_error *err)
+{
+	json_t *known = json_object_get(json_object_get(config->values, "peers"), host);
+	const char *equals = strchr(host, '='), *port = strrchr(host, ':');
+	NOVA_AUTOFREE char *name = equals ? strndup(host, (size_t)(equals - host)) :
+	    port && host[0] == '['	  ? strndup(host + 1, strcspn(host + 1, "]")) :
+	    port			  ? strndup(host, (size_t)(port - host)) :
+					    NULL;
+	NOVA_AUTOFREE char *addresses = strdup(equals ? equals + 1 : host);
+
+	if (known)
+		return json_object_set(json_object_get(client->values, "peers"), NOVA_CLIENT_PEER, known);
+	if (!name || !name[0])
+		return nova_error_set(err, NOVA_INVALID,
+		    "host '%.80s' is neither a [peer] of the client's configuration nor HOST:PORT or NAME=HOST:PORT", host);
+	if (add_addresses(peer_of(client, NOVA_CLIENT_PEER), addresses, err) < 0)
+		return -1;
+	return json_object_set_new(peer_of(client, NOVA_CLIENT_PEER), "certificate-name", json_string(name));
+}
+
+struct nova_config *nova_config_for_client(const struct nova_config *config, const char *host, struct nova_error *err)
+{
+	static const char *const files[] = { "cert", "key", "ca" };
+	struct nova_config *client = nova_config_new();
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		json_t *file = json_object_get(config->values, files[i]);
+
+		if (!file) {
+			nova_error_set(err, NOVA_INVALID,
+			    "daemons of other hosts are reached over mutual TLS: %s is not set (--%s, or the client's configuration)",
+			    files[i], files[i]);
+			return nova_config_free(client);
+		}
+		json_object_set(client->values, files[i], file);
+	}
+	return set_daemon(client, config, host, err) < 0 ? nova_config_free(client) : client;
 }
 
 /* ---- files ---- */

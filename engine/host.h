@@ -234,7 +234,8 @@ int nova_source_recover(struct nova_job *job, const char *step, struct nova_erro
 void nova_migrate_accept(void *host, struct nova_session *session, const char *peer);
 void nova_incoming_close_all(struct nova_host *host);
 /* ---- remote.c: commands and events of a session ---- */
-struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session,
+/* peer: the host at the other end, "" if it is none. */
+struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session, const char *peer,
     void (*lost)(void *arg), void *arg);
 void nova_remote_free(struct nova_remote *remote);
 /* "execute" and "events"; answers the request by itself if it returns 0. */

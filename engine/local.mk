@@ -5,6 +5,8 @@ libnova_la_SOURCES += \
 	engine/buf.c \
 	engine/child.c \
 	engine/child.h \
+	engine/client.c \
+	engine/client.h \
 	engine/cleanup.h \
 	engine/codec.h \
 	engine/config.c \

@@ -659,7 +659,7 @@ static int on_remote(struct nova_incoming *incoming, const char *command, json_t
 	if (incoming->job)
 		return nova_error_set(err, NOVA_STATE, "this session carries a migration: commands take another one");
 	if (!incoming->remote)
-		incoming->remote = nova_remote_new(incoming->host, incoming->session, remote_lost, incoming);
+		incoming->remote = nova_remote_new(incoming->host, incoming->session, incoming->peer, remote_lost, incoming);
 	if (!incoming->remote)
 		return nova_error_sys(err, ENOMEM, "commands of %s", incoming->ops->from(incoming->session));
 	return nova_remote_request(incoming->remote, command, args, request, err);

@@ -199,6 +199,11 @@ struct nova_client;
  * the connection fails or ends, outstanding calls answer NOVA_LINK and gone (may be NULL) is called. */
 NOVA_PUBLIC struct nova_client *nova_client_new(struct event_base *base, const char *path, nova_event_fn event,
     void (*gone)(void *arg, const struct nova_error *err), void *arg, struct nova_error *err);
+/* The same to the daemon of another host, over mutual TLS. config (borrowed for the call) holds our cert, key and ca,
+ * and peers; host is the name of one of them, NAME=HOST:PORT, or HOST:PORT (its certificate must be for HOST). */
+NOVA_PUBLIC struct nova_client *nova_client_new_remote(struct event_base *base, const struct nova_config *config,
+    const char *host, nova_event_fn event, void (*gone)(void *arg, const struct nova_error *err), void *arg,
+    struct nova_error *err);
 NOVA_PUBLIC struct nova_client *nova_client_free(struct nova_client *client);
 NOVA_PUBLIC struct nova_op *nova_client_execute(struct nova_client *client, const char *command, json_t *args,
     nova_done_fn done, void *arg, struct nova_error *err);

@@ -60,7 +60,8 @@ static void on_give_up(evutil_socket_t fd, short what, void *arg)
 	remote->lost(remote->arg);
 }
 
-struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session, void (*lost)(void *arg), void *arg)
+struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session, const char *peer,
+    void (*lost)(void *arg), void *arg)
 {
 	struct nova_remote *remote = calloc(1, sizeof(*remote));
 
@@ -79,6 +80,8 @@ struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session 
 	TAILQ_INIT(&remote->calls);
 	TAILQ_INIT(&remote->tolds);
 	nova_host_identify_certificate(host, remote->ops->user(session), remote->ops->from(session), &remote->who);
+	if (!remote->who.name[0])
+		snprintf(remote->who.name, sizeof(remote->who.name), "peer %.100s", peer);
 	TAILQ_INSERT_TAIL(&host->remotes, remote, link);
 	return remote;
 }

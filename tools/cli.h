@@ -8,6 +8,7 @@
 #include "tools/args.h"
 #include <stdio.h>
 
+#define CLIENT_CONFIG "/etc/novacron/novacron.conf"
 #define NOVA_CONTROL_PATH "/run/novacron/control.sock"
 
 /* The commands of the daemon and those of novacron itself. */

@@ -17,6 +17,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
 	COMPLETE_LIMIT_MS = 1000
@@ -58,6 +59,55 @@ static const char *socket_path(const json_t *options)
 	if (!path)
 		path = getenv("NOVACRON_SOCKET");
 	return path && *path ? path : NOVA_CONTROL_PATH;
+}
+
+static const char *remote_host(const json_t *options)
+{
+	const char *host = json_string_value(json_object_get(options, "host"));
+
+	if (!host && !json_object_get(options, "socket"))
+		host = getenv("NOVACRON_HOST");
+	return host && *host ? host : NULL;
+}
+
+/* The file that was named must be there; the usual ones may be missing. */
+static int load_client_config(struct nova_config *config, const json_t *options, struct nova_error *err)
+{
+	const char *path = json_string_value(json_object_get(options, "client-config")), *home = getenv("HOME");
+	char own[4096];
+
+	if (!path)
+		path = getenv("NOVACRON_CONFIG");
+	if (path && *path)
+		return nova_config_load(config, path, err);
+	snprintf(own, sizeof(own), "%s/.config/novacron.conf", home ? home : "");
+	if (home && access(own, R_OK) == 0)
+		return nova_config_load(config, own, err);
+	return access(CLIENT_CONFIG, R_OK) == 0 ? nova_config_load(config, CLIENT_CONFIG, err) : 0;
+}
+
+static int open_remote(struct session *session, const json_t *options, const char *host, struct nova_error *err)
+{
+	static const char *const files[] = { "cert", "key", "ca" };
+	struct nova_config *config = nova_config_new();
+	int failed = config ? load_client_config(config, options, err) : -1;
+
+	for (size_t i = 0; failed == 0 && i < sizeof(files) / sizeof(files[0]); i++) {
+		const char *path = json_string_value(json_object_get(options, files[i]));
+		if (path)
+			failed = nova_config_set(config, files[i], path, err);
+	}
+	if (failed == 0)
+		failed = session_open_remote(session, config, host, err);
+	nova_config_free(config);
+	return failed;
+}
+
+static int open_session(struct session *session, const json_t *options, struct nova_error *err)
+{
+	const char *host = remote_host(options);
+
+	return host ? open_remote(session, options, host, err) : session_open(session, socket_path(options), err);
 }
 
 static int print_json(json_t *value)
@@ -124,7 +174,7 @@ static int ask_daemon(struct session *session, const struct cli *cli, struct nov
 	json_t *answer = NULL;
 	int status;
 
-	if (session_open(session, socket_path(cli->options), err) < 0)
+	if (open_session(session, cli->options, err) < 0)
 		return -1;
 	if (cli->command->name == watch_command.name)
 		return follow_job(

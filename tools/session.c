@@ -41,7 +41,7 @@ static void on_interrupt(evutil_socket_t number, short what, void *arg)
 	event_base_loopbreak(session->base);
 }
 
-int session_open(struct session *session, const char *path, struct nova_error *err)
+static int prepare(struct session *session, const char *path, struct nova_error *err)
 {
 	signal(SIGPIPE, SIG_IGN);
 	session->path = path;
@@ -51,7 +51,24 @@ int session_open(struct session *session, const char *path, struct nova_error *e
 	session->interrupt = evsignal_new(session->base, SIGINT, on_interrupt, session);
 	if (!session->interrupt || event_add(session->interrupt, NULL) < 0)
 		return nova_error_set(err, NOVA_SYSTEM, "^C could not be watched");
+	return 0;
+}
+
+int session_open(struct session *session, const char *path, struct nova_error *err)
+{
+	if (prepare(session, path, err) < 0)
+		return -1;
 	session->client = nova_client_new(session->base, path, on_event, on_gone, session, err);
+	return session->client ? 0 : -1;
+}
+
+int session_open_remote(
+    struct session *session, const struct nova_config *config, const char *host, struct nova_error *err)
+{
+	if (prepare(session, host, err) < 0)
+		return -1;
+	session->remote = true;
+	session->client = nova_client_new_remote(session->base, config, host, on_event, on_gone, session, err);
 	return session->client ? 0 : -1;
 }
 
@@ -119,13 +136,14 @@ int session_wait(struct session *session, const bool *over, struct nova_error *e
 }
 
 /* The first thing that goes wrong for everybody: no daemon, or another socket. */
-static void explain_absence(struct nova_error *err)
+static void explain_absence(const struct session *session, struct nova_error *err)
 {
 	size_t used = err ? strlen(err->text) : 0;
 
 	if (err && err->category == NOVA_LINK)
-		snprintf(err->text + used, sizeof(err->text) - used,
-		    "; is novacrond running? --socket names another socket");
+		snprintf(err->text + used, sizeof(err->text) - used, "%s",
+		    session->remote ? "; is novacrond running there, and does it listen?"
+		                    : "; is novacrond running? --socket names another socket");
 }
 
 int session_call(struct session *session, const char *command, json_t *args, int limit_ms, json_t **result,
@@ -149,7 +167,7 @@ int session_call(struct session *session, const char *command, json_t *args, int
 	if (failed == 0 && call.failed < 0)
 		failed = nova_error_copy(err, &call.error);
 	if (failed < 0 && !session->heard && !session->interrupted)
-		explain_absence(err);
+		explain_absence(session, err);
 	if (!call.answered)
 		nova_op_drop(op);
 	if (note)

@@ -10,7 +10,8 @@
 struct event;
 
 struct session {
-	const char *path; /* borrowed */
+	const char *path; /* borrowed: of its socket, or its host */
+	bool remote;
 	struct event_base *base;
 	struct nova_client *client;
 	struct event *interrupt;
@@ -25,6 +26,9 @@ struct session {
 
 /* Connect to the daemon at path. */
 int session_open(struct session *session, const char *path, struct nova_error *err);
+/* Connect to the daemon of another host (nova_client_new_remote). */
+int session_open_remote(
+    struct session *session, const struct nova_config *config, const char *host, struct nova_error *err);
 void session_hang_up(struct session *session);
 
 /* Execute one command and wait for its answer: *result (may be NULL) is the caller's. args is borrowed.

@@ -31,8 +31,8 @@ static inline void access_log(void *arg, enum nova_log_level level, const char *
 {
 }
 
-/* options: pairs of name and value, ends with NULL. */
-static inline void access_open(struct access_host *a, const char *const *options)
+/* A directory and a configuration; options may follow. */
+static inline void access_prepare(struct access_host *a)
 {
 	char path[128];
 
@@ -44,12 +44,23 @@ static inline void access_open(struct access_host *a, const char *const *options
 	access_set(a, "state-dir", path);
 	snprintf(path, sizeof(path), "%s/run", a->loop.dir);
 	access_set(a, "runtime-dir", path);
-	for (; options && *options; options += 2)
-		access_set(a, options[0], options[1]);
+}
+
+static inline void access_start(struct access_host *a)
+{
 	a->host = nova_host_new(a->loop.base, a->config, access_log, NULL, &a->err);
 	if (!a->host)
 		fail_msg("%s", a->err.text);
 	LOOP_UNTIL(&a->loop, !a->host->recovery);
+}
+
+/* options: pairs of name and value, ends with NULL. */
+static inline void access_open(struct access_host *a, const char *const *options)
+{
+	access_prepare(a);
+	for (; options && *options; options += 2)
+		access_set(a, options[0], options[1]);
+	access_start(a);
 }
 
 static inline void access_close(struct access_host *a)

@@ -110,3 +110,6 @@ tests_unit_test_admission_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_baseline
 tests_unit_test_baseline_SOURCES = tests/unit/test_baseline.c
 tests_unit_test_baseline_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_remote
+tests_unit_test_remote_SOURCES = tests/unit/test_remote.c tests/unit/access_host.h tests/unit/transport_pair.h tests/unit/loop.h
+tests_unit_test_remote_LDADD = $(UNIT_LDADD)

@@ -315,18 +315,18 @@ static void test_completion(void **state)
 	completes("m", "create\nmigrate\nlist\nrelay\nhelp\n");
 	completes("--json ", "create\nmigrate\nlist\nrelay\nhelp\n");
 	completes("help ", "create\nmigrate\nlist\nrelay\nhelp\n");
-	completes("-", "--socket\n--json\n--help\n--version\n");
+	completes("-", "--socket\n--host\n--client-config\n--cert\n--key\n--ca\n--json\n--help\n--version\n");
 	completes("--socket ", "@files\n");
 	completes("migrate ", "a-GUEST\n");
 	completes("migrate x --to ", "a-PEER\n");
 	completes("migrate --to b ", "a-GUEST\n");
 	completes("--socket /x migrate x --mode ", "live\nwarm\ncold\n");
 	completes("migrate x --mo",
-	    "--to\n--mode\n--bandwidth\n--wait\n--downtime\n--detach\n--socket\n--json\n--help\n--version\n");
+	    "--to\n--mode\n--bandwidth\n--wait\n--downtime\n--detach\n--socket\n--host\n--client-config\n--cert\n--key\n--ca\n--json\n--help\n--version\n");
 	completes("create x --driver ", "kvm\nlxc\n");
 	completes("create x --disk ", "@files\n");
 	completes(
-	    "create x --driver lxc --r", "--driver\n--spec\n--rootfs\n--socket\n--json\n--help\n--version\n");
+	    "create x --driver lxc --r", "--driver\n--spec\n--rootfs\n--socket\n--host\n--client-config\n--cert\n--key\n--ca\n--json\n--help\n--version\n");
 	completes("list a b ", "a-GUEST\n");
 	completes("list --file ", "@files\n");
 	completes("nonsense ", "");
