@@ -4,6 +4,7 @@ libnova_la_SOURCES += \
 	drivers/kvm/adopt.c \
 	drivers/kvm/argv.c \
 	drivers/kvm/check.c \
+	drivers/kvm/confined.c \
 	drivers/kvm/foreign.c \
 	drivers/kvm/guest.c \
 	drivers/kvm/incoming.c \

@@ -4,6 +4,7 @@
  * a failing exec through a pipe that exec closes. Not here: watching processes (process.c).
  */
 #include "child.h"
+#include "confine.h"
 #include "cleanup.h"
 #include "op.h"
 
@@ -124,6 +125,8 @@ static void run_child(struct launch *launch)
 	/* becoming another user clears it */
 	if (!launch->detached)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (options->confinement && nova_confinement_wear(options->confinement) < 0)
+		fail_in_child(launch);
 	execvpe(launch->argv[0], (char *const *)launch->argv, launch->env);
 	fail_in_child(launch);
 }

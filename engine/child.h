@@ -18,6 +18,8 @@
 #define NOVA_CHILD_OUTPUT_MAX                                                                                \
 	(64u * 1024) /* bytes kept of stdout and of stderr each; the rest is read and lost */
 
+struct nova_confinement;
+
 struct nova_child_limit {
 	int resource; /* RLIMIT_... */
 	struct rlimit value;
@@ -32,6 +34,7 @@ struct nova_child_options {
 	const gid_t *groups;
 	size_t group_count;
 	bool no_new_privs;
+	const struct nova_confinement *confinement; /* confine.h: worn last, before the program begins; NULL: none */
 	const struct nova_child_limit *limits;
 	size_t limit_count;
 	const char *cwd;     /* NULL: / */

@@ -243,9 +243,10 @@ STARTER(cmd_resolve)
 {
 	struct nova_job *job = live_job(host, who, args, err);
 
-	if (!job || nova_migrate_resolve(job, !strcmp(text(args, "keep"), "source"), err) < 0)
+	if (!job)
 		return NULL;
-	return answer(host, json_pack("{s:s, s:s}", "job", text(args, "job"), "kept", text(args, "keep")), done, arg, err);
+	return nova_resolve(
+	    job, who, !strcmp(text(args, "keep"), "source"), json_is_true(json_object_get(args, "yes")), done, arg, err);
 }
 
 STARTER(cmd_audit)
@@ -387,6 +388,7 @@ PARAMS p_host_bandwidth[] = {
 PARAMS p_resolve[] = {
 	JOB,
 	{ "keep", NOVA_T_CHOICE, .choices = "source|destination", .required = true, .metavar = "SIDE", .help = "which side shall run the guest" },
+	{ "yes", NOVA_T_BOOL, .help = "decide; without it only what is known and what the risk is are shown" },
 	END,
 };
 PARAMS p_metrics[] = {
@@ -430,6 +432,7 @@ static const struct nova_command commands[] = {
 	{ "resolve", "decide a migration that is in doubt", NOVA_ROLE_ADMIN, p_resolve, .start = cmd_resolve },
 	{ "metrics", "show counters", NOVA_ROLE_VIEWER, p_metrics, .start = cmd_metrics },
 	{ "audit", "check or show the audit log", NOVA_ROLE_ADMIN, p_audit, .start = cmd_audit },
+	{ "doctor", "check this host and its configuration, and say what to do", NOVA_ROLE_ADMIN, p_none, .start = nova_cmd_doctor },
 	{ "about", "say who this daemon is", NOVA_ROLE_VIEWER, p_none, .hidden = true, .start = cmd_about },
 };
 

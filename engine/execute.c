@@ -95,6 +95,15 @@ struct executed {
 	void *arg;
 };
 
+/* What changes something is written when it begins, too: a daemon that is killed has said what it was doing. */
+static void write_begin(const struct executed *executed)
+{
+	json_t *record = json_copy(executed->record);
+
+	json_object_set_new(record, "outcome", json_string("accepted"));
+	nova_host_audit(executed->host, &executed->who, record);
+}
+
 static void write_end(struct executed *executed, const char *outcome, const struct nova_error *err)
 {
 	json_t *record = nova_take(&executed->record);
@@ -185,8 +194,11 @@ struct nova_op *nova_host_execute(struct nova_host *host, const struct nova_iden
 		executed->inner = start(executed, command, args, err);
 	else
 		nova_error_set(err, NOVA_INVALID, "there is no command '%.40s'", name);
-	if (executed->inner)
+	if (executed->inner) {
+		if (command->role >= NOVA_ROLE_OPERATOR)
+			write_begin(executed);
 		return &executed->op;
+	}
 	write_end(executed, nova_category_name(err->category), err);
 	nova_metrics_add(host->metrics, "novacron_commands_failed_total", nova_category_name(err->category), 1);
 	free(executed);

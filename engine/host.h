@@ -227,7 +227,13 @@ struct nova_op *nova_cmd_peers(struct nova_host *, const struct nova_identity *,
     struct nova_error *);
 struct nova_op *nova_cmd_drivers(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
     struct nova_error *);
+struct nova_op *nova_cmd_doctor(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
+    struct nova_error *);
 int nova_migrate_set_rate(struct nova_job *job, uint64_t rate_bps, struct nova_error *err);
+/* Answers what is known, or with yes decides (resolve.c). */
+struct nova_op *nova_resolve(struct nova_job *job, const struct nova_identity *who, bool keep_source, bool yes,
+    nova_done_fn done, void *arg, struct nova_error *err);
+bool nova_job_in_doubt(const struct nova_job *job);
 int nova_migrate_resolve(struct nova_job *job, bool keep_source, struct nova_error *err);
 int nova_dest_recover(struct nova_job *job, const char *step, struct nova_error *err);
 int nova_source_recover(struct nova_job *job, const char *step, struct nova_error *err);

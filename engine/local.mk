@@ -7,9 +7,15 @@ libnova_la_SOURCES += \
 	engine/child.h \
 	engine/client.c \
 	engine/client.h \
+	engine/doctor.c \
+	engine/doctor.h \
+	engine/doctor_config.c \
+	engine/doctor_host.c \
 	engine/cleanup.h \
 	engine/codec.h \
 	engine/config.c \
+	engine/confine.c \
+	engine/confine.h \
 	engine/converge.c \
 	engine/converge.h \
 	engine/cursor.h \
@@ -54,6 +60,7 @@ libnova_la_SOURCES += \
 	engine/relay_report.c \
 	engine/relay_stream.c \
 	engine/remote.c \
+	engine/resolve.c \
 	engine/verbs.c
 
 # the codec of the data path

@@ -78,6 +78,9 @@ void nova_watch_report(struct nova_source *source);
 /* migrate_doubt.c: ask the destination until it answers */
 void nova_doubt_start(struct nova_job *job);
 void nova_doubt_free(struct nova_doubt *doubt);
+/* How often it was asked, and why it did not answer the last time ("": not asked, or not failed yet). */
+int nova_doubt_tries(const struct nova_doubt *doubt);
+const char *nova_doubt_error(const struct nova_doubt *doubt);
 /* The answer is known: go on after the commit row, or undo what is before it. */
 void nova_doubt_end(struct nova_job *job, bool committed);
 

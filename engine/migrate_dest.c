@@ -487,7 +487,7 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 	return nova_guest_name_check(text_of(args, "guest"), err);
 }
 
-static int on_reserve(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+static int reserve(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
 {
 	struct nova_host *host = incoming->host;
 	struct nova_identity who = { .role = NOVA_ROLE_OPERATOR };
@@ -522,6 +522,23 @@ static int on_reserve(struct nova_incoming *incoming, json_t *args, struct nova_
 		return -1;
 	dest->reserve = request;
 	return 0;
+}
+
+/* Every reservation that is asked for is on record, and what became of it. */
+static int on_reserve(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
+{
+	struct nova_identity who = { .role = NOVA_ROLE_NONE };
+	int result = reserve(incoming, args, request, err);
+	json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:s}", "decision", "reserve", "guest", text_of(args, "guest"), "owner",
+	    text_of(args, "owner"), "mode", text_of(args, "mode"), "outcome",
+	    result < 0 ? nova_category_name(err->category) : "accepted");
+
+	if (result < 0)
+		json_object_set_new(record, "error", json_string(err->text));
+	snprintf(who.name, sizeof(who.name), "peer %s", incoming->peer);
+	snprintf(who.from, sizeof(who.from), "tls %.100s", incoming->ops->from(incoming->session));
+	nova_host_audit(incoming->host, &who, record);
+	return result;
 }
 
 static struct dest *dest_for(struct nova_incoming *incoming, const json_t *args, struct nova_error *err)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ struct nova_doubt {
 	struct nova_session *session; /* owned: a try under way */
 	struct nova_op *op;           /* owned */
 	struct event *timer;          /* owned */
-	int wait_ms;
+	int wait_ms, tries;
+	char last[200];               /* why the last try failed */
 };
 
 static const struct nova_link_ops *ops_of(const struct nova_doubt *doubt)
@@ -42,6 +44,8 @@ static void again(struct nova_doubt *doubt, const struct nova_error *err)
 {
 	struct timeval wait = { doubt->wait_ms / 1000, doubt->wait_ms % 1000 * 1000 };
 
+	if (err)
+		snprintf(doubt->last, sizeof(doubt->last), "%.199s", err->text);
 	if (err)
 		nova_host_log(doubt->job->host, NOVA_LOG_WARNING, "%s is in doubt, %s was asked: %s", doubt->job->id,
 		    doubt->job->peer, err->text);
@@ -69,6 +73,7 @@ static void up(void *arg, const char *peer)
 	NOVA_AUTOJSON json_t *args = json_pack("{s:s}", "token", doubt->job->token);
 	struct nova_error err;
 
+	json_object_set_new(doubt->job->report, "peer_heard_ms", json_integer(nova_wall_ms()));
 	doubt->op = ops_of(doubt)->request(doubt->session, "outcome", args, 10000, decided, doubt, &err);
 	if (!doubt->op)
 		again(doubt, &err);
@@ -105,6 +110,7 @@ static void ask(evutil_socket_t fd, short what, void *arg)
 	const struct nova_session_options options = { 0 };
 	struct nova_error err;
 
+	doubt->tries++;
 	nova_error_set(&err, NOVA_STATE, "this daemon has no link to peers");
 	if (doubt->job->host->links)
 		doubt->session =
@@ -150,11 +156,26 @@ void nova_doubt_end(struct nova_job *job, bool committed)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s", err.text);
 }
 
+int nova_doubt_tries(const struct nova_doubt *doubt)
+{
+	return doubt->tries;
+}
+
+const char *nova_doubt_error(const struct nova_doubt *doubt)
+{
+	return doubt->last;
+}
+
+bool nova_job_in_doubt(const struct nova_job *job)
+{
+	const struct nova_source *source = job->ctx;
+
+	return !strcmp(job->kind, "migrate") && !strcmp(job->side, "source") && source && source->doubt;
+}
+
 int nova_migrate_resolve(struct nova_job *job, bool keep_source, struct nova_error *err)
 {
-	struct nova_source *source = job->ctx;
-
-	if (strcmp(job->kind, "migrate") || strcmp(job->side, "source") || !source || !source->doubt)
+	if (!nova_job_in_doubt(job))
 		return nova_error_set(err, NOVA_STATE, "job %s is not in doubt: nothing to resolve", job->id);
 	json_object_set_new(job->report, "resolved", json_string(keep_source ? "source" : "destination"));
 	nova_doubt_end(job, !keep_source);

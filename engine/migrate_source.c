@@ -535,6 +535,9 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 	}
 	if (source->pipe)
 		nova_pipe_digest_out(source->pipe, digest, &raw_bytes);
+	/* the stream has just ended well: until now the peer was there */
+	json_object_set_new(job->report, "commit_sent_ms", json_integer(nova_wall_ms()));
+	json_object_set_new(job->report, "peer_heard_ms", json_integer(nova_wall_ms()));
 	return ask(job, "commit",
 	    json_pack("{s:s, s:o, s:I, s:b, s:b}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
 		(json_int_t)raw_bytes, "postcopy", source->postcopy, "run",

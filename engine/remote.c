@@ -46,6 +46,9 @@ struct nova_remote {
 	TAILQ_HEAD(, told) tolds;
 	unsigned call_count, told_count;
 	bool events;
+	json_t *pending;       /* owned: events that have not been sent */
+	struct told *telling;  /* borrowed: its request is being made */
+	struct event *send;    /* owned */
 	struct event *give_up; /* owned: let go of the session, from the loop */
 	void (*lost)(void *arg);
 	void *arg;
@@ -60,6 +63,19 @@ static void on_give_up(evutil_socket_t fd, short what, void *arg)
 	remote->lost(remote->arg);
 }
 
+static void on_send(evutil_socket_t fd, short what, void *arg);
+
+static struct nova_remote *remote_release(struct nova_remote *remote)
+{
+	if (remote->send)
+		event_free(remote->send);
+	if (remote->give_up)
+		event_free(remote->give_up);
+	json_decref(remote->pending);
+	free(remote);
+	return NULL;
+}
+
 struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session *session, const char *peer,
     void (*lost)(void *arg), void *arg)
 {
@@ -68,10 +84,10 @@ struct nova_remote *nova_remote_new(struct nova_host *host, struct nova_session 
 	if (!remote)
 		return NULL;
 	remote->give_up = evtimer_new(host->base, on_give_up, remote);
-	if (!remote->give_up) {
-		free(remote);
-		return NULL;
-	}
+	remote->send = evtimer_new(host->base, on_send, remote);
+	remote->pending = json_array();
+	if (!remote->give_up || !remote->send || !remote->pending)
+		return remote_release(remote);
 	remote->host = host;
 	remote->ops = host->plugins->links;
 	remote->session = session;
@@ -118,12 +134,14 @@ void nova_remote_free(struct nova_remote *remote)
 		call_end(call, NULL, &gone);
 	}
 	while ((told = TAILQ_FIRST(&remote->tolds))) {
+		TAILQ_REMOVE(&remote->tolds, told, link);
+		told->remote = NULL;
 		nova_op_drop(told->op);
-		told_free(told);
+		if (told != remote->telling)
+			free(told);
 	}
 	TAILQ_REMOVE(&remote->host->remotes, remote, link);
-	event_free(remote->give_up);
-	free(remote);
+	remote_release(remote);
 }
 
 /* ---- commands ---- */
@@ -187,9 +205,11 @@ static void too_slow(struct nova_remote *remote)
 	event_add(remote->give_up, &now);
 }
 
+/* A session that breaks while it is asked frees us: then told alone is left. */
 static void tell(struct nova_remote *remote, json_t *message)
 {
-	struct told *told = remote->told_count < EVENTS_MOST ? calloc(1, sizeof(*told)) : NULL;
+	struct told *told = calloc(1, sizeof(*told));
+	struct nova_op *op;
 
 	if (!told) {
 		too_slow(remote);
@@ -198,11 +218,46 @@ static void tell(struct nova_remote *remote, json_t *message)
 	told->remote = remote;
 	TAILQ_INSERT_TAIL(&remote->tolds, told, link);
 	remote->told_count++;
-	told->op = remote->ops->request(remote->session, "event", message, 0, event_read, told, NULL);
-	if (told->op)
+	remote->telling = told;
+	op = remote->ops->request(remote->session, "event", message, 0, event_read, told, NULL);
+	if (!told->remote) {
+		nova_op_drop(op);
+		free(told);
+		return;
+	}
+	remote->telling = NULL;
+	told->op = op;
+	if (op)
 		return;
 	told_free(told);
 	too_slow(remote);
+}
+
+/* One a turn. */
+static void on_send(evutil_socket_t fd, short what, void *arg)
+{
+	const struct timeval now = { 0, 0 };
+	struct nova_remote *remote = arg;
+	NOVA_AUTOJSON json_t *message = json_incref(json_array_get(remote->pending, 0));
+
+	if (!message || !remote->events)
+		return;
+	json_array_remove(remote->pending, 0);
+	if (json_array_size(remote->pending))
+		event_add(remote->send, &now);
+	tell(remote, message);
+}
+
+/* Events come from anywhere, also from within the session's own calls: they leave from the loop. */
+static void enqueue(struct nova_remote *remote, json_t *message)
+{
+	const struct timeval now = { 0, 0 };
+
+	if (json_array_size(remote->pending) + remote->told_count >= EVENTS_MOST ||
+	    json_array_append(remote->pending, message) < 0)
+		too_slow(remote);
+	else
+		event_add(remote->send, &now);
 }
 
 void nova_remote_emit(struct nova_host *host, const char *event, json_t *data)
@@ -215,6 +270,6 @@ void nova_remote_emit(struct nova_host *host, const char *event, json_t *data)
 			continue;
 		if (!message)
 			message = json_pack("{s:s, s:O?}", "event", event, "data", data);
-		tell(remote, message);
+		enqueue(remote, message);
 	}
 }

@@ -183,6 +183,11 @@ static int check_file(struct nova_store *store, struct nova_error *err)
 	return 0;
 }
 
+int nova_store_check(struct nova_store *store, struct nova_error *err)
+{
+	return check_file(store, err);
+}
+
 static int make_schema(struct nova_store *store, struct nova_error *err)
 {
 	char version[64];

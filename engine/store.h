@@ -21,6 +21,9 @@ struct nova_store *nova_store_close(struct nova_store *store);
 /* The identity of this host, made at the first open: 36 characters. Borrowed. */
 const char *nova_store_host_uuid(const struct nova_store *store);
 
+/* Is the file sound? Errors say what is not. Reads all of it: some ms. */
+int nova_store_check(struct nova_store *store, struct nova_error *err);
+
 /* ---- guests ------------------------------------------------------------------------------------- */
 
 /* As an argument everything is borrowed; in a row callback everything is gone after the call (json_incref

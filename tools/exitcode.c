@@ -22,6 +22,7 @@ static const struct {
 	{ 7, NOVA_CANCELLED, "somebody cancelled it" },
 	{ EXIT_IN_DOUBT, NOVA_CATEGORIES, "a migration is in doubt: see resolve" },
 	{ EXIT_LEFTOVERS, NOVA_CATEGORIES, "the job ended but left something behind that it names" },
+	{ EXIT_WARNINGS, NOVA_CATEGORIES, "doctor found nothing worse than warnings (errors: 1)" },
 	{ EXIT_INTERRUPTED, NOVA_CATEGORIES, "interrupted by ^C; a job that was waited for goes on" },
 };
 

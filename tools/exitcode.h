@@ -11,6 +11,7 @@
 enum {
 	EXIT_IN_DOUBT = 8,      /* nobody knows yet which side has the guest */
 	EXIT_LEFTOVERS = 9,     /* done or undone, but something is left to clean up */
+	EXIT_WARNINGS = 10,     /* doctor: warnings, no errors */
 	EXIT_INTERRUPTED = 130, /* ^C: only the waiting ended */
 };
 

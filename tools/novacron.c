@@ -165,6 +165,9 @@ static int show_answer(struct session *session, const struct cli *cli, json_t *a
 		print_json(answer);
 	else
 		view_answer(stdout, cli->command->name, answer);
+	if (!strcmp(cli->command->name, "doctor") &&
+	    !strcmp(json_string_value(json_object_get(answer, "worst")) ?: "", "warning"))
+		return EXIT_WARNINGS;
 	/* a check that found something is no failed command, but scripts must notice */
 	return json_is_false(json_object_get(answer, "ok")) ? exit_of(NOVA_SYSTEM) : 0;
 }

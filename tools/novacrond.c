@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEFAULT_CONFIG SYSCONFDIR "/novacron/novacrond.conf"
@@ -280,6 +281,7 @@ static int serve(struct daemon *daemon, struct nova_error *err)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	signal(SIGPIPE, SIG_IGN);
+	umask(0077); /* also for the sockets that guests' processes make */
 	if (open_loop(daemon, err) < 0)
 		return -1;
 	daemon->host = nova_host_new(daemon->base, daemon->config, notify_log, &daemon->level, err);

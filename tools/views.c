@@ -182,6 +182,22 @@ static void view_drivers(FILE *out, const json_t *drivers)
 	json_decref(matrix);
 }
 
+/* ---- doctor ---- */
+
+static void view_doctor(FILE *out, const json_t *answer)
+{
+	json_t *finding;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "findings"), i, finding) {
+		fprintf(out, "%-8s ", string_of(finding, "severity"));
+		put_clean(out, "", string_of(finding, "check"), ": ");
+		put_clean(out, "", string_of(finding, "found"), "\n");
+		if (*string_of(finding, "advice"))
+			put_clean(out, "         -> ", string_of(finding, "advice"), "\n");
+	}
+}
+
 /* ---- answers ---- */
 
 /* Names of metrics are not for reading: as they are. */
@@ -255,6 +271,8 @@ void view_answer(FILE *out, const char *command, const json_t *answer)
 		view_drivers(out, answer);
 	} else if (json_is_object(answer) && !strcmp(command, "logs")) {
 		view_lines(out, "", string_of(answer, "text"));
+	} else if (json_is_object(answer) && !strcmp(command, "doctor")) {
+		view_doctor(out, answer);
 	} else if (json_is_object(answer) && !strcmp(command, "metrics")) {
 		view_metrics(out, answer);
 	} else if (json_is_array(answer) && json_is_object(json_array_get(answer, 0))) {

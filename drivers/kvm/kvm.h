@@ -68,6 +68,10 @@ const json_t *kvm_config(const struct kvm *kvm, const char *name);
 const char *kvm_config_text(const struct kvm *kvm, const char *name);
 const char *kvm_qemu_img(const struct kvm *kvm);
 
+/* A program that reads images: confined to the roots (confined.c). As nova_child_run(). */
+struct nova_op *kvm_run_confined(
+    const struct kvm *kvm, const char *const argv[], nova_done_fn done, void *arg, struct nova_error *err);
+
 /* ---- tasks: a verb as a table of rows (task.c) ---- */
 
 struct kvm_task;

@@ -165,12 +165,10 @@ enum nova_step_result kvm_task_try(
 enum nova_step_result kvm_task_run_program(
     struct kvm_task *task, const char *const argv[], kvm_reply_fn reply, struct nova_error *err)
 {
-	struct nova_child_options options = { .limit_ms = 120000, .no_new_privs = true };
-
 	assert(!task->waiting);
 	task->reply = reply;
 	task->tolerant = false;
-	task->waiting = nova_child_run(task->kvm->env.base, argv, &options, task_reply, task, err);
+	task->waiting = kvm_run_confined(task->kvm, argv, task_reply, task, err);
 	return task->waiting ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
 

@@ -113,3 +113,6 @@ tests_unit_test_baseline_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_remote
 tests_unit_test_remote_SOURCES = tests/unit/test_remote.c tests/unit/access_host.h tests/unit/transport_pair.h tests/unit/loop.h
 tests_unit_test_remote_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_confine
+tests_unit_test_confine_SOURCES = tests/unit/test_confine.c tests/unit/loop.h
+tests_unit_test_confine_LDADD = $(UNIT_LDADD)

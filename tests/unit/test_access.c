@@ -47,7 +47,7 @@ static void test_every_command_every_role(void **state)
 static void test_roles_of_the_table(void **state)
 {
 	static const char *const reading[] = { "list", "show", "stats", "drivers", "peers", "jobs", "job", "metrics", "about" };
-	static const char *const admin[] = { "adopt", "host-bandwidth", "resolve", "audit" };
+	static const char *const admin[] = { "adopt", "host-bandwidth", "resolve", "audit", "doctor" };
 	size_t count, readers = 0, admins = 0;
 	const struct nova_command *commands = nova_commands(&count);
 

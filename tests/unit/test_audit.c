@@ -143,6 +143,28 @@ static void test_kill_tears_at_most_one(void **state)
 	assert_true(lines > 100);
 }
 
+/* Past 16 MiB a new file begins, and the chain goes on in it; a file that is taken out shows. */
+static void test_rotation(void **state)
+{
+	struct nova_error err;
+	struct nova_audit *audit = nova_audit_open(directory, &err);
+	NOVA_AUTOFREE char *text = malloc(16001);
+	NOVA_AUTOJSON json_t *report = NULL;
+
+	assert_non_null(audit);
+	memset(text, 'x', 16000);
+	text[16000] = 0;
+	for (int i = 0; i < 2200; i++)
+		assert_int_equal(nova_audit_append(audit, json_pack("{s:s, s:i}", "error", text, "n", i), &err), 0);
+	nova_audit_close(audit);
+	report = nova_audit_verify(directory, &err);
+	assert_true(json_is_true(json_object_get(report, "ok")));
+	assert_int_equal(json_integer_value(json_object_get(report, "lines")), 2200);
+	assert_int_equal(json_integer_value(json_object_get(report, "files")), 3);
+	shell("rm %s/audit/audit.2.log");
+	assert_false(verified(NULL));
+}
+
 static void test_long_arguments_are_cut(void **state)
 {
 	struct nova_error err;
@@ -163,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tampering_shows, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_torn_line_is_told, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_kill_tears_at_most_one, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(test_rotation, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(test_long_arguments_are_cut, make_directory, remove_directory),
 	};
 
