@@ -52,6 +52,7 @@ static const struct nova_param params[] = {
 	{ "sandbox", NOVA_T_BOOL, .fallback = "yes", .metavar = "BOOL", .help = "run QEMU with -sandbox on" },
 	{ "docker-socket", NOVA_T_PATH, .fallback = "/var/run/docker.sock", .metavar = "PATH", .help = "socket of the Docker engine" },
 	{ "networks", NOVA_T_LIST, .metavar = "NAME", .help = "networks that containers may use beside none: bridge, host or a network of the runtime" },
+	{ "sandbox-decoder", NOVA_T_CHOICE, .choices = "off|on", .fallback = "off", .metavar = "SWITCH", .help = "decode incoming migrations in a process of its own that may do nothing else" },
 	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },
 	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
 	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },

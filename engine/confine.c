@@ -16,6 +16,7 @@
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -42,11 +43,32 @@ static const int denied[] = {
 	SCMP_SYS(setuid), SCMP_SYS(setgid), SCMP_SYS(setresuid), SCMP_SYS(setresgid), SCMP_SYS(io_uring_setup),
 };
 
+static const int worker_allowed[] = {
+	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(recvfrom), SCMP_SYS(sendto),
+	SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(shutdown), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll),
+	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime),
+	SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(clock_gettime),
+	SCMP_SYS(gettimeofday), SCMP_SYS(getrandom), SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit),
+	SCMP_SYS(exit_group), SCMP_SYS(sched_yield), SCMP_SYS(getpid),
+};
+
 /* Unix sockets stay: qemu-img talks to nobody else. */
 static int deny_network(scmp_filter_ctx ctx)
 {
 	return seccomp_rule_add(
 	    ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_NE, AF_UNIX));
+}
+
+/* Memory, but no code; of ioctl only the question how much there is to read. */
+static int add_worker_rules(scmp_filter_ctx ctx)
+{
+	int failed = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) ||
+		     seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) ||
+		     seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+
+	for (size_t i = 0; i < sizeof(worker_allowed) / sizeof(*worker_allowed) && failed == 0; i++)
+		failed = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, worker_allowed[i], 0);
+	return failed;
 }
 
 static int add_rules(scmp_filter_ctx ctx)
@@ -70,10 +92,10 @@ static int take_program(scmp_filter_ctx ctx, struct sock_fprog *program)
 	return program->filter && pread(fd, program->filter, (size_t)size, 0) == size ? 0 : -1;
 }
 
-static int make_filter(struct sock_fprog *program, struct nova_error *err)
+static int make_filter(bool worker, struct sock_fprog *program, struct nova_error *err)
 {
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-	int failed = !ctx || add_rules(ctx) != 0 || take_program(ctx, program) < 0;
+	scmp_filter_ctx ctx = seccomp_init(worker ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ALLOW);
+	int failed = !ctx || (worker ? add_worker_rules(ctx) : add_rules(ctx)) != 0 || take_program(ctx, program) < 0;
 
 	if (ctx)
 		seccomp_release(ctx);
@@ -151,10 +173,27 @@ struct nova_confinement *nova_confinement_new(const struct nova_confine_paths *p
 		return NULL;
 	}
 	confinement->landlock = -1;
-	if ((!nova_confine_seccomp_there() || make_filter(&confinement->program, err) == 0) &&
+	if ((!nova_confine_seccomp_there() || make_filter(false, &confinement->program, err) == 0) &&
 	    make_ruleset(confinement, paths, err) == 0)
 		return confinement;
 	return nova_confinement_free(confinement);
+}
+
+struct nova_confinement *nova_confinement_new_worker(struct nova_error *err)
+{
+	struct nova_confinement *confinement = calloc(1, sizeof(*confinement));
+
+	if (!nova_confine_seccomp_there()) {
+		free(confinement);
+		nova_error_set(err, NOVA_REFUSED, "this kernel has no seccomp filters");
+		return NULL;
+	}
+	if (!confinement) {
+		nova_error_sys(err, ENOMEM, "confinement");
+		return NULL;
+	}
+	confinement->landlock = -1;
+	return make_filter(true, &confinement->program, err) == 0 ? confinement : nova_confinement_free(confinement);
 }
 
 struct nova_confinement *nova_confinement_free(struct nova_confinement *confinement)

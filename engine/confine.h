@@ -20,6 +20,9 @@ struct nova_confinement;
  * no files but these. paths is borrowed. NULL and *err only when out of memory or descriptors: what the kernel does not
  * have is left out. */
 struct nova_confinement *nova_confinement_new(const struct nova_confine_paths *paths, struct nova_error *err);
+/* For a child that has its descriptors and needs no other: read, write, memory and time; anything else kills it. NULL and
+ * *err also where the kernel has no filters. */
+struct nova_confinement *nova_confinement_new_worker(struct nova_error *err);
 struct nova_confinement *nova_confinement_free(struct nova_confinement *confinement);
 /* In the child: no new privileges, then landlock, then the filter. Only system calls; -1 and errno. */
 int nova_confinement_wear(const struct nova_confinement *confinement);

@@ -81,4 +81,6 @@ libnova_la_SOURCES += \
 	engine/delta.h \
 	engine/history.c \
 	engine/history.h \
-	engine/pipe.c
+	engine/pipe.c \
+	engine/pipe_child.c \
+	engine/pipe_child.h

@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "migrate.h"
+#include "pipe_child.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +33,8 @@ struct dest {
 	struct nova_request *reserve, *commit, *abort; /* to be answered */
 	json_t *commit_args;                  /* owned */
 	struct nova_channel *channel;         /* owned until the pipe has it */
-	struct nova_pipe *pipe;               /* owned */
+	struct nova_pipe *pipe;               /* owned; NULL: none yet, or a decoder */
+	struct nova_pipe_child *decoder;      /* owned: instead, with sandbox-decoder */
 	char *path;                           /* owned: where the guest's state goes */
 	bool loaded, postcopy, cold, committed;
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
@@ -203,6 +205,11 @@ static int open_pipe(struct dest *dest, struct nova_error *err)
 		return -1;
 	options.out.codec = NOVA_CODEC_NONE;
 	options.in.history_bytes = (size_t)json_integer_value(json_object_get(job->args, "history_bytes"));
+	if (!strcmp(nova_config_text(job->host->config, "sandbox-decoder"), "on")) {
+		dest->decoder = nova_pipe_child_new(job->host->base, job->host->plugins->links, fd, nova_take(&dest->channel),
+		    &options, pipe_ended, dest, err);
+		return dest->decoder ? 0 : -1;
+	}
 	dest->pipe = nova_pipe_new(job->host->base, job->host->plugins->links, fd, nova_take(&dest->channel), &options,
 	    pipe_ended, dest, err);
 	return dest->pipe ? 0 : -1;
@@ -228,6 +235,7 @@ static enum nova_step_result undo_receive(struct nova_run *run, void *ctx, struc
 
 	if (dest) {
 		dest->pipe = nova_pipe_free(dest->pipe);
+		dest->decoder = nova_pipe_child_free(dest->decoder);
 		if (dest->channel)
 			dest->channel->ops->free(nova_take(&dest->channel));
 	}
@@ -248,9 +256,12 @@ static int check_digest(struct dest *dest, struct nova_error *err)
 
 	if (dest->cold || dest->postcopy)
 		return 0;
-	if (!dest->pipe)
+	if (!dest->pipe && !dest->decoder)
 		return nova_error_set(err, NOVA_REFUSED, "no stream has arrived");
-	nova_pipe_digest_in(dest->pipe, digest, &bytes);
+	if (dest->decoder)
+		nova_pipe_child_digest_in(dest->decoder, sent, digest, &bytes);
+	else
+		nova_pipe_digest_in(dest->pipe, digest, &bytes);
 	ours = nova_digest_json(digest);
 	if (bytes == sent && !strcmp(theirs, json_string_value(ours)))
 		return 0;
@@ -304,6 +315,7 @@ static void stream_lost(struct dest *dest, const struct nova_error *why)
 	struct nova_job *job = dest->job;
 
 	dest->pipe = nova_pipe_free(dest->pipe);
+	dest->decoder = nova_pipe_child_free(dest->decoder);
 	nova_host_log(job->host, NOVA_LOG_WARNING,
 	    "%s: %s; guest %s runs here, and pages that it may need are at %s: it waits for them until %s comes again",
 	    job->id, why->text, job->guest_name, job->peer, job->peer);
@@ -338,6 +350,7 @@ static int prepare_for_rest(struct dest *dest, struct nova_error *err)
 	NOVA_AUTOJSON json_t *args = json_pack("{s:b}", "recover", 1);
 
 	dest->pipe = nova_pipe_free(dest->pipe);
+	dest->decoder = nova_pipe_child_free(dest->decoder);
 	if (dest->channel)
 		dest->channel->ops->free(nova_take(&dest->channel));
 	nova_op_drop(nova_take(&dest->op));
@@ -440,6 +453,7 @@ static void dest_free(struct nova_job *job)
 		dest->incoming->job = NULL;
 	nova_op_drop(dest->op);
 	nova_pipe_free(dest->pipe);
+	nova_pipe_child_free(dest->decoder);
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);
 	json_decref(dest->commit_args);
@@ -731,7 +745,7 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 
 	bool expected = dest && (row_is(incoming->job, "receive") || (row_is(incoming->job, "drain") && dest->path));
 
-	if (id != NOVA_STREAM_CHANNEL || !expected || dest->pipe) {
+	if (id != NOVA_STREAM_CHANNEL || !expected || dest->pipe || dest->decoder) {
 		channel->ops->free(channel);
 		return;
 	}

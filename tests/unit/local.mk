@@ -116,3 +116,6 @@ tests_unit_test_remote_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_confine
 tests_unit_test_confine_SOURCES = tests/unit/test_confine.c tests/unit/loop.h
 tests_unit_test_confine_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_pipe_child
+tests_unit_test_pipe_child_SOURCES = tests/unit/test_pipe_child.c tests/unit/loop.h
+tests_unit_test_pipe_child_LDADD = $(UNIT_LDADD)
