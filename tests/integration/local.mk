@@ -5,7 +5,9 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/bandwidth.sh tests/integration/interrupt.sh tests/integration/refuse.sh \
 	tests/integration/identity.sh tests/integration/kill_qemu.sh \
 	tests/integration/cut.sh tests/integration/relay_qemu.sh \
-	tests/integration/resume_switchover.sh
+	tests/integration/resume_switchover.sh \
+	tests/integration/remote.sh \
+	tests/integration/audit.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
