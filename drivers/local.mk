@@ -28,6 +28,8 @@ libnova_la_SOURCES += \
 libnova_la_SOURCES += \
 	drivers/common/box.c \
 	drivers/common/box.h \
+	drivers/common/cgroup.c \
+	drivers/common/cgroup.h \
 	drivers/common/http.c \
 	drivers/common/http.h \
 	drivers/common/json_stream.c \
@@ -49,7 +51,14 @@ libnova_la_SOURCES += \
 	drivers/docker/output.c \
 	drivers/docker/probe.c \
 	drivers/docker/spec.c \
-	drivers/docker/watch.c
+	drivers/docker/watch.c \
+	drivers/lxc/lifecycle.c \
+	drivers/lxc/list.c \
+	drivers/lxc/lxc.c \
+	drivers/lxc/lxc.h \
+	drivers/lxc/settings.c \
+	drivers/lxc/snapshot.c \
+	drivers/lxc/watch.c
 EXTRA_DIST += drivers/README.md
 
 # The registry: struct nova_driver_NAME of each driver.

@@ -51,6 +51,7 @@ static const struct nova_param params[] = {
 	{ "cpu-models", NOVA_T_LIST, .metavar = "MODEL", .help = "CPU models that are allowed; none: all that QEMU has" },
 	{ "sandbox", NOVA_T_BOOL, .fallback = "yes", .metavar = "BOOL", .help = "run QEMU with -sandbox on" },
 	{ "docker-socket", NOVA_T_PATH, .fallback = "/var/run/docker.sock", .metavar = "PATH", .help = "socket of the Docker engine" },
+	{ "lxc-path", NOVA_T_PATH, .metavar = "DIR", .help = "where LXC's containers are (lxcpath); default: lxc in state-dir" },
 	{ "networks", NOVA_T_LIST, .metavar = "NAME", .help = "networks that containers may use beside none: bridge, host or a network of the runtime" },
 	{ "sandbox-decoder", NOVA_T_CHOICE, .choices = "off|on", .fallback = "off", .metavar = "SWITCH", .help = "decode incoming migrations in a process of its own that may do nothing else" },
 	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },

@@ -9,7 +9,7 @@ include tests/faults/local.mk
 
 dist_check_SCRIPTS = tests/layering
 TESTS += tests/layering
-EXTRA_DIST += tools/demo tests/run tests/install-packages tests/pki tests/lib.sh
+EXTRA_DIST += tools/demo tests/run tests/install-packages tests/pki tests/lib.sh tests/containers.inc tests/criu-private
 
 # The unit tests under valgrind, but for those that cannot be: a filter that lets a decoder do nothing else lets valgrind do
 # nothing either.

@@ -55,6 +55,8 @@ extern const struct nova_param docker_spec_params[];
 enum nova_step_result docker_version_row(struct nova_run *run, void *task, struct nova_error *err);
 /* The version out of the answer to /version, or -1. */
 int docker_agree(struct docker *docker, const json_t *answer, struct nova_error *err);
+/* A row for what must not be left undone: waits ENGINE_MS for an engine that went away to come back. */
+enum nova_step_result docker_patient_row(struct nova_run *run, void *task, struct nova_error *err);
 /* Ask; format makes the path after /v1.N. body is stolen. tolerated: see http.h. */
 enum nova_step_result docker_ask(struct task *task, const char *method, json_t *body, int tolerated,
     task_reply_fn reply, struct nova_error *err, const char *format, ...) __attribute__((format(printf, 7, 8)));

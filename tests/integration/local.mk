@@ -8,8 +8,12 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/resume_switchover.sh \
 	tests/integration/remote.sh \
 	tests/integration/audit.sh
+	tests/integration/resume_switchover.sh
+	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh \
+	tests/integration/kill_docker.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+long_tests = tests/integration/checkpoint_docker.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
 	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
 	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh \
@@ -33,6 +37,7 @@ tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
 	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c

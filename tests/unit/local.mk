@@ -97,6 +97,10 @@ unit_programs += tests/unit/test_docker
 tests_unit_test_docker_SOURCES = tests/unit/test_docker.c tests/unit/loop.h
 tests_unit_test_docker_LDADD = $(UNIT_LDADD)
 
+unit_programs += tests/unit/test_lxc
+tests_unit_test_lxc_SOURCES = tests/unit/test_lxc.c
+tests_unit_test_lxc_LDADD = $(UNIT_LDADD)
+
 unit_programs += tests/unit/test_kvm_spec
 tests_unit_test_kvm_spec_SOURCES = tests/unit/test_kvm_spec.c
 tests_unit_test_kvm_spec_LDADD = $(UNIT_LDADD)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * lxc.h - what the files of the LXC driver share.
+ *
+ *   lxc.c        opening, closing, the table of verbs, PROBE, CHECK, CAPABILITIES
+ *   settings.c   a specification as LXC's configuration file
+ *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE
+ *   snapshot.c   SNAPSHOT, RESTORE
+ *   watch.c      a container's processes: its end, and whether it is frozen
+ *   list.c       LIST, ADOPT, REATTACH, STATS, LOGS
+ *
+ * LXC's own commands do the work, in child processes. guest->runtime holds: path (lxcpath), container (its
+ * name there), made (we made its directory), pid (of its first process), snapshots {name: LXC's name}.
+ * Files of a container of ours: PATH/NAME/{config, rootfs, console.log, lxc.log}.
+ */
+#ifndef NOVA_DRIVER_LXC_H
+#define NOVA_DRIVER_LXC_H
+
+#include "drivers/common/box.h"
+#include "drivers/common/cgroup.h"
+#include "drivers/common/task.h"
+#include "engine/child.h"
+#include "engine/cleanup.h"
+
+#define LXC_COMMAND_MS 30000
+
+struct lxc;
+
+struct lxc_guest {
+	struct lxc *lxc;           /* borrowed */
+	struct nova_guest *guest;  /* borrowed */
+	struct nova_process *watch; /* owned: of the monitor, LXC's process beside the container's first; NULL: not up */
+	struct lxc_guest *next;
+	bool stopping;             /* somebody asked for its end */
+};
+
+struct lxc {
+	struct nova_driver_env env;
+	char *state_dir; /* owned: env's */
+	char *path;      /* owned: where containers are (lxcpath) */
+	json_t *roots;   /* owned */
+	struct lxc_guest *guests;
+	struct event *look; /* owned: the next look at who is frozen */
+};
+
+extern const struct nova_param lxc_spec_params[];
+
+/* ---- settings.c ---- */
+
+/* The text of LXC's configuration file; free() it. NULL and the reason. */
+char *lxc_settings(const char *name, const char *rootfs, const json_t *spec, struct nova_error *err);
+/* What LXC's file cannot hold. */
+int lxc_settings_check(const json_t *spec, struct nova_error *err);
+
+/* ---- watch.c ---- */
+
+struct lxc_guest *lxc_know(struct lxc *lxc, struct nova_guest *guest, struct nova_error *err);
+void lxc_forget_guest(struct lxc *lxc, struct nova_guest *guest);
+/* Its monitor, so that its end is seen. */
+int lxc_watch(struct lxc_guest *live, pid_t monitor, struct nova_error *err);
+/* Who made this process; 0: it is gone. */
+pid_t lxc_parent(pid_t pid);
+/* The pid in lxc-info's answer; 0: it does not run. */
+pid_t lxc_info_pid(const json_t *answer);
+/* The state that lxc-info's answer shows. */
+enum nova_guest_state lxc_info_state(const json_t *answer);
+/* For rows: ask LXC for state and pid of the guest's container. */
+enum nova_step_result lxc_ask_info(struct task *task, task_reply_fn reply, struct nova_error *err);
+const char *lxc_path_of(const struct nova_guest *guest);
+const char *lxc_name_of(const struct nova_guest *guest);
+/* A file in the container's directory. */
+int lxc_file(const struct nova_guest *guest, const char *file, char *path, size_t size);
+void lxc_tell(struct nova_guest *guest, enum nova_guest_state state, const char *why);
+
+/* ---- verbs ---- */
+
+#define LXC_VERB(name) \
+	struct nova_op *lxc_##name(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done, void *arg, \
+	    struct nova_error *err)
+LXC_VERB(probe);
+LXC_VERB(capabilities);
+LXC_VERB(check);
+LXC_VERB(create);
+LXC_VERB(start);
+LXC_VERB(stop);
+LXC_VERB(delete);
+LXC_VERB(pause);
+LXC_VERB(resume);
+LXC_VERB(snapshot);
+LXC_VERB(restore);
+LXC_VERB(list);
+LXC_VERB(adopt);
+LXC_VERB(reattach);
+LXC_VERB(stats);
+LXC_VERB(logs);
+
+#endif
