@@ -5,6 +5,8 @@ libnova_la_SOURCES += \
 	drivers/kvm/argv.c \
 	drivers/kvm/check.c \
 	drivers/kvm/confined.c \
+	drivers/kvm/direct.c \
+	drivers/kvm/estimate.c \
 	drivers/kvm/foreign.c \
 	drivers/kvm/guest.c \
 	drivers/kvm/incoming.c \

@@ -85,6 +85,8 @@ int nova_encoder_flush(struct nova_encoder *encoder, bool eof, struct nova_error
 uint8_t *nova_encoder_space(struct nova_encoder *encoder, size_t *room);
 void nova_encoder_filled(struct nova_encoder *encoder, size_t length);
 int nova_encoder_step(struct nova_encoder *encoder, bool flush, struct nova_error *err);
+/* Bytes that were taken and have not gone out yet. */
+size_t nova_encoder_holds(const struct nova_encoder *encoder);
 /* From the next block on; NOVA_INVALID for a codec or level there is not. */
 /* NOVA_CODEC_AUTO chooses for itself (level is ignored). */
 int nova_encoder_set_codec(

@@ -710,6 +710,13 @@ void nova_encoder_filled(struct nova_encoder *enc, size_t length)
 	enc->stats.raw_bytes += length;
 }
 
+size_t nova_encoder_holds(const struct nova_encoder *enc)
+{
+	size_t unread = enc->end - (enc->sent > enc->start ? enc->sent : enc->start);
+
+	return enc->block.content ? unread + enc->block.raw_bytes : unread;
+}
+
 int nova_encoder_step(struct nova_encoder *enc, bool flush, struct nova_error *err)
 {
 	uint64_t began = nova_codec_clock_ns();

@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "cleanup.h"
 #include "converge.h"
+#include "estimate.h"
 #include "host.h"
 
 #include <stdio.h>
@@ -342,6 +343,10 @@ PARAMS p_migrate[] = {
 	{ "on-stall", NOVA_T_CHOICE, .choices = NOVA_STALL_CHOICES, .fallback = "wait", .metavar = "POLICY",
 	    .help = "what to do when the guest writes faster than the link carries" },
 	{ "max-time", NOVA_T_DURATION, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "TIME", .help = "give up (or act on the stall policy) after this; 0: never" },
+	{ "path", NOVA_T_CHOICE, .choices = "relay|direct|auto", .fallback = "relay", .metavar = "PATH",
+	    .help = "relay: packed and resumable, through the daemons; direct: from QEMU to QEMU, for fast links; auto: by the measured link" },
+	{ "estimate", NOVA_T_BOOL, .help = "predict it first, and compare in the report" },
+	{ "ignore-estimate", NOVA_T_BOOL, .help = "begin even if on-stall=abort or max-time would give it up, by the estimate" },
 	{ "stop-timeout", NOVA_T_DURATION, .min = 0, .max = 3600000, .fallback = "30s", .metavar = "TIME", .help = "cold: how long the guest may take to shut down before it is forced" },
 	{ "codec", NOVA_T_CHOICE, .choices = "auto|none|lz4|zstd", .fallback = "auto", .metavar = "CODEC", .help = "how pages are packed" },
 	{ "history", NOVA_T_BYTES, .min = 0, .max = (int64_t)1 << 36, .metavar = "SIZE", .help = "memory for page history on both sides; default: a quarter of the guest's, at most 1GiB" },
@@ -370,6 +375,13 @@ PARAMS p_export[] = {
 };
 PARAMS p_found[] = {
 	{ "driver", NOVA_T_STRING, .required = true, .metavar = "DRIVER", .help = "driver whose runtime is asked" },
+	END,
+};
+PARAMS p_estimate[] = {
+	GUEST,
+	{ "to", NOVA_T_STRING, .required = true, .metavar = "PEER", .help = "host to move it to" },
+	{ "bandwidth", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap that the migration would have; it holds for the probe, too" },
+	{ "downtime", NOVA_T_DURATION, .min = 1, .max = 3600000, .fallback = "300ms", .metavar = "TIME", .help = "pause that is acceptable" },
 	END,
 };
 PARAMS p_jobs[] = {
@@ -424,6 +436,7 @@ static const struct nova_command commands[] = {
 	{ "drivers", "show what this host can do, asked now", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_drivers },
 	{ "peers", "show the other hosts and whether they answer", NOVA_ROLE_VIEWER, p_none, .start = nova_cmd_peers },
 	{ "migrate", "move a guest to another host", NOVA_ROLE_OPERATOR, p_migrate, .job = true, .start = nova_cmd_migrate },
+	{ "estimate", "predict time, bytes and pause of a migration", NOVA_ROLE_OPERATOR, p_estimate, .start = nova_cmd_estimate },
 	{ "cancel", "cancel a job; the guest stays where it was", NOVA_ROLE_OPERATOR, p_job, .start = cmd_cancel },
 	{ "bandwidth", "change the cap of a migration", NOVA_ROLE_OPERATOR, p_bandwidth, .start = cmd_bandwidth },
 	{ "host-bandwidth", "change the cap of all migrations of this host", NOVA_ROLE_ADMIN, p_host_bandwidth, .start = cmd_host_bandwidth },

@@ -16,7 +16,12 @@
 
 #define DEFAULT_DOWNTIME_MS 300
 #define DEFAULT_STALL_ROUNDS 3
-#define DEFAULT_FIXED_MS 30
+#define DEFAULT_FIXED_MS 50
+#define DEFAULT_HALF_TRIPS 3
+#define RATIO_BYTES (4u << 20)  /* raw bytes between two looks at how well they shrink, in the first round */
+#define AGAIN_BYTES (512u << 10) /* and of pages that are sent again */
+#define SPEED_MS 50             /* least time over which the encoder's speed is taken */
+#define WORTH_MS 15             /* of pause to be gained: worth to let a round go on */
 #define THROTTLE_FIRST 20
 #define THROTTLE_STEP 20
 #define THROTTLE_MOST 99
@@ -54,6 +59,13 @@ struct nova_converge {
 	int throttle;
 	double window_ratio;        /* raw bytes for an encoded byte, lately */
 	uint64_t window_raw, window_wire;
+	bool sends_again;           /* the window holds pages of later rounds only */
+	bool ratio_is_old;          /* nothing of the kind that is sent now was measured yet */
+	double speed;               /* most raw bytes a second that were taken; 0: unknown */
+	int64_t speed_ms;           /* since when, and from which raw byte on, it is measured */
+	uint64_t speed_raw;
+	int64_t fits_since;         /* iteration in which the pause fitted first; 0: it did not */
+	int64_t fitted_ms;          /* and what it was at the last look when it did */
 	struct entry log[LOG_FIRST + LOG_LAST];
 	size_t log_count;
 	struct round rounds[ROUNDS_KEPT];
@@ -96,6 +108,8 @@ void nova_converge_set(struct nova_converge *converge, const struct nova_converg
 		converge->options.stall_rounds = DEFAULT_STALL_ROUNDS;
 	if (!options->fixed_ms)
 		converge->options.fixed_ms = fixed_ms ? fixed_ms : DEFAULT_FIXED_MS;
+	if (!options->half_trips)
+		converge->options.half_trips = DEFAULT_HALF_TRIPS;
 }
 
 struct nova_converge *nova_converge_new(const struct nova_converge_options *options)
@@ -147,20 +161,52 @@ int nova_sample_read(struct nova_sample *sample, const json_t *answer, struct no
 
 /* ---- the prediction ---- */
 
-/* How well bytes shrink lately: over the last 16 MiB or so, since text, zeros and noise come in runs. */
+static void begin_window(struct nova_converge *converge, const struct nova_sample *sample)
+{
+	converge->window_raw = sample->transferred_bytes;
+	converge->window_wire = sample->wire_bytes;
+}
+
+/* How well bytes shrink lately: over the last few MiB, since text, zeros and noise come in runs. Pages that
+ * are sent again are another matter than the first pass: the window that straddles the border says nothing,
+ * and the first one behind it replaces all that was known. */
 static void measure_ratio(struct nova_converge *converge, const struct nova_sample *sample)
 {
 	uint64_t raw = sample->transferred_bytes - converge->window_raw;
 	uint64_t wire = sample->wire_bytes - converge->window_wire;
+	bool again = sample->iteration > 1;
+	double ratio;
 
-	if (sample->transferred_bytes < converge->window_raw || sample->wire_bytes < converge->window_wire || raw < 16u << 20 ||
-	    wire == 0)
+	if (sample->transferred_bytes < converge->window_raw || sample->wire_bytes < converge->window_wire ||
+	    (again && !converge->sends_again)) {
+		converge->sends_again = again;
+		converge->ratio_is_old = true;
+		begin_window(converge, sample);
 		return;
-	converge->window_ratio = converge->window_ratio * 0.5 + (double)raw / (double)wire * 0.5;
-	if (converge->window_ratio < 1)
-		converge->window_ratio = 1;
-	converge->window_raw = sample->transferred_bytes;
-	converge->window_wire = sample->wire_bytes;
+	}
+	if (raw < (again ? AGAIN_BYTES : RATIO_BYTES) || wire == 0)
+		return;
+	ratio = (double)raw / (double)wire;
+	if (!converge->ratio_is_old)
+		ratio = converge->window_ratio * 0.5 + ratio * 0.5;
+	converge->ratio_is_old = false;
+	converge->window_ratio = ratio < 1 ? 1 : ratio;
+	begin_window(converge, sample);
+}
+
+/* The encoder, and whatever else stands in the way, has a speed of its own. */
+static void measure_speed(struct nova_converge *converge, const struct nova_sample *sample)
+{
+	int64_t ms = sample->now_ms - converge->speed_ms;
+	double speed;
+
+	if (converge->speed_ms && ms < SPEED_MS)
+		return;
+	speed = (double)(sample->transferred_bytes - converge->speed_raw) * 1000 / (double)(ms ? ms : 1);
+	if (converge->speed_ms && sample->transferred_bytes > converge->speed_raw && speed > converge->speed)
+		converge->speed = speed;
+	converge->speed_ms = sample->now_ms;
+	converge->speed_raw = sample->transferred_bytes;
 }
 
 /* What the guest wrote since the last sync is not in the remaining bytes yet: the last sync will find it. */
@@ -172,16 +218,28 @@ static double unseen_bytes(const struct nova_converge *converge, const struct no
 	return sample->iteration != converge->round_iteration ? 0 : written < most ? written : most;
 }
 
+/* Raw bytes a second. A guest that was hardly sent yet has no speed that would limit it. */
+static double drain_rate(const struct nova_converge *converge, const struct nova_sample *sample)
+{
+	double drain = (double)sample->link_bytes_per_s * converge->window_ratio;
+
+	return converge->speed > (double)sample->link_bytes_per_s && drain > converge->speed ? converge->speed : drain;
+}
+
+/* What the pause takes with nothing left to send. */
+static int64_t least_pause(const struct nova_converge *converge, const struct nova_sample *sample)
+{
+	return (int64_t)((double)sample->in_flight_bytes / (double)sample->link_bytes_per_s * 1000) +
+	       converge->options.half_trips * (int64_t)sample->rtt_ms / 2 + converge->options.fixed_ms;
+}
+
 static int64_t predict(const struct nova_converge *converge, const struct nova_sample *sample)
 {
-	double link = (double)sample->link_bytes_per_s;
 	double raw = (double)(sample->remaining_bytes + sample->held_bytes) + unseen_bytes(converge, sample);
 
 	if (sample->link_bytes_per_s == 0)
 		return -1;
-	return (int64_t)(raw / (link * converge->window_ratio) * 1000 +
-			 (double)sample->in_flight_bytes / link * 1000) +
-	       2 * (int64_t)sample->rtt_ms + converge->options.fixed_ms;
+	return (int64_t)(raw / drain_rate(converge, sample) * 1000) + least_pause(converge, sample);
 }
 
 /* ---- rounds ---- */
@@ -319,6 +377,20 @@ static void on_stall(struct nova_converge *converge, const struct nova_sample *s
 	}
 }
 
+/* The pause fits. Let the round go on while that makes it shorter by more than it costs to wait. */
+static bool good_moment(struct nova_converge *converge, const struct nova_sample *sample, int64_t predicted_ms)
+{
+	int64_t gain = predicted_ms - least_pause(converge, sample), before_ms = converge->fitted_ms;
+
+	converge->fitted_ms = predicted_ms;
+	if (!converge->fits_since)
+		converge->fits_since = sample->iteration;
+	else if (predicted_ms >= before_ms)
+		return true;
+	return gain <= WORTH_MS || gain <= predicted_ms / 8 ||
+	       sample->iteration - converge->fits_since >= NOVA_CONVERGE_PATIENCE_ROUNDS;
+}
+
 static bool is_final(enum nova_converge_action action)
 {
 	return action == NOVA_CONVERGE_SWITCH || action == NOVA_CONVERGE_POSTCOPY || action == NOVA_CONVERGE_ABORT;
@@ -326,8 +398,7 @@ static bool is_final(enum nova_converge_action action)
 
 static int64_t eta(const struct nova_converge *converge, const struct nova_sample *sample, int64_t predicted_ms)
 {
-	double drain = (double)sample->link_bytes_per_s * converge->window_ratio;
-	double gain = drain - (double)sample->dirty_bytes_per_s;
+	double gain = drain_rate(converge, sample) - (double)sample->dirty_bytes_per_s;
 
 	if (predicted_ms >= 0 && predicted_ms <= converge->options.downtime_ms)
 		return 0;
@@ -339,13 +410,14 @@ static int64_t eta(const struct nova_converge *converge, const struct nova_sampl
 const struct nova_converge_decision *nova_converge_poll(struct nova_converge *converge, const struct nova_sample *sample)
 {
 	struct nova_converge_decision *decision = &converge->decision;
-	bool too_long;
+	bool too_long, fits;
 
 	if (!converge->begun)
 		converge->begin_ms = sample->now_ms;
 	if (is_final(decision->action))
 		return decision;
 	measure_ratio(converge, sample);
+	measure_speed(converge, sample);
 	decision->action = NOVA_CONVERGE_CONTINUE;
 	decision->reason[0] = 0;
 	decision->throttle_percent = converge->throttle;
@@ -354,9 +426,12 @@ const struct nova_converge_decision *nova_converge_poll(struct nova_converge *co
 	decision->eta_ms = eta(converge, sample, decision->predicted_downtime_ms);
 	decision->stalled = converge->rounds_without_gain >= converge->options.stall_rounds;
 	too_long = converge->options.max_ms && sample->now_ms - converge->begin_ms >= converge->options.max_ms;
-	if (sample->iteration > 1 && decision->predicted_downtime_ms >= 0 &&
-	    decision->predicted_downtime_ms <= converge->options.downtime_ms)
+	fits = sample->iteration > 1 && decision->predicted_downtime_ms >= 0 &&
+	       decision->predicted_downtime_ms <= converge->options.downtime_ms;
+	if (fits && (too_long || good_moment(converge, sample, decision->predicted_downtime_ms)))
 		decide(converge, sample, NOVA_CONVERGE_SWITCH, "the pause fits");
+	else if (fits)
+		decision->eta_ms = 0;
 	else if (decision->stalled || too_long)
 		on_stall(converge, sample, too_long);
 	converge->last = *sample;
@@ -367,17 +442,23 @@ const struct nova_converge_decision *nova_converge_poll(struct nova_converge *co
 void nova_converge_again(struct nova_converge *converge)
 {
 	converge->decision.action = NOVA_CONVERGE_CONTINUE;
+	converge->fits_since = 0;
 }
 
-/* A quarter of the error each time: one odd pause must not spoil the next prediction. */
+/* Half of the error each time: one odd pause must not spoil the next prediction. */
 void nova_converge_learn(struct nova_converge *converge, int64_t downtime_ms)
 {
 	int64_t error = downtime_ms - converge->decision.predicted_downtime_ms;
-	int64_t fixed = converge->options.fixed_ms + error / 4;
+	int64_t fixed = converge->options.fixed_ms + error / 2;
 
 	if (converge->decision.predicted_downtime_ms < 0)
 		return;
 	converge->options.fixed_ms = (int)(fixed < 5 ? 5 : fixed > 2000 ? 2000 : fixed);
+}
+
+double nova_converge_again_ratio(const struct nova_converge *converge)
+{
+	return converge->sends_again && !converge->ratio_is_old ? converge->window_ratio : 0;
 }
 
 int nova_converge_fixed_ms(const struct nova_converge *converge)

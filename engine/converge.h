@@ -4,14 +4,22 @@
  *
  * Feed it a sample per poll (every 50 to 1000 ms) of a live migration; do what it says. The pause is
  * predicted as
- *     (remaining raw bytes + raw bytes held by the encoder) / raw drain rate
- *     + encoded bytes in flight / link rate + 2 round trips + a fixed cost (stopping, devices, starting)
- * where raw drain rate = link rate x (raw bytes sent / encoded bytes) over the last seconds.
+ *     (remaining raw bytes + written since the last sync + held on the way to the encoder) / raw drain rate
+ *     + encoded bytes in flight / link rate + the round trips of the handover
+ *     + a fixed cost (stopping, devices, starting), which is learned
+ * where raw drain rate = link rate x (raw bytes sent / encoded bytes) lately, and at most what the encoder has
+ * been seen to take. Pages that are sent again shrink differently from the first pass: the ratio starts anew
+ * with the second round.
+ *
+ * A pause that fits is not taken at once: while it still gets shorter, the round is let go on, for
+ * NOVA_CONVERGE_PATIENCE_ROUNDS rounds at most.
  */
 #ifndef NOVA_CONVERGE_H
 #define NOVA_CONVERGE_H
 
 #include "novacron.h"
+
+#define NOVA_CONVERGE_PATIENCE_ROUNDS 3
 
 enum nova_stall_policy {
 	NOVA_STALL_WAIT,     /* go on until max_ms */
@@ -33,7 +41,8 @@ struct nova_converge_options {
 	int stall_rounds; /* rounds in a row whose remaining did not shrink; 3 */
 	int64_t max_ms;   /* whole precopy; past it the policy's end comes: wait and abort give up, others
 	                     switch; 0: none */
-	int fixed_ms;     /* first guess of the fixed cost; 30 */
+	int fixed_ms;     /* first guess of the fixed cost; 50 */
+	int half_trips;   /* journeys over the link between the last byte and the guest's next instruction; 3 */
 };
 
 struct nova_sample {
@@ -47,7 +56,7 @@ struct nova_sample {
 	uint64_t link_bytes_per_s;  /* measured drain of the encoded stream, or the cap; 0: unknown */
 	uint64_t in_flight_bytes;   /* encoded, not yet acknowledged */
 	uint64_t held_bytes;        /* raw, read from the guest's socket and not yet encoded */
-	uint32_t rtt_ms;
+	uint32_t rtt_ms;            /* of the link without a queue */
 	bool postcopy_possible;
 };
 /* Read the fields a driver knows (same names) from the answer of NOVA_VERB_OUT_QUERY; fields that are not
@@ -87,6 +96,8 @@ const struct nova_converge_decision *nova_converge_poll(
 void nova_converge_again(struct nova_converge *converge);
 /* The pause that really happened: what it was longer or shorter than predicted moves the fixed cost. */
 void nova_converge_learn(struct nova_converge *converge, int64_t downtime_ms);
+/* How well pages shrank that were sent again; 0: there were not enough of them. */
+double nova_converge_again_ratio(const struct nova_converge *converge);
 int nova_converge_fixed_ms(const struct nova_converge *converge);
 /* {"decisions": [{ms, iteration, action, reason, remaining_bytes, ...}, ...], "rounds": [...], ...}: at most
  * 64 decisions (the first 16 and the last 48) and 64 rounds. The caller owns it. */

@@ -100,6 +100,7 @@ struct nova_link_stats {
 	uint64_t resent_bytes;                         /* of wire_sent_bytes, sent once before */
 	uint64_t rate_now_bps;                         /* sent, over the last second */
 	uint32_t rtt_us;                               /* smoothed; 0: unknown */
+	uint32_t rtt_min_us;                           /* least of late: the link without a queue */
 	uint32_t lanes;
 	uint32_t reconnects;
 	uint64_t queued_bytes;                         /* in our queues, not yet on a socket */

@@ -25,12 +25,16 @@ libnova_la_SOURCES += \
 	engine/metrics.c \
 	engine/metrics.h \
 	engine/novacron.h \
+	engine/moves.c \
+	engine/moves.h \
 	engine/op.c \
 	engine/op.h \
 	engine/param.c \
 	engine/pipe.h \
 	engine/plugins.h \
 	engine/process.c \
+	engine/series.c \
+	engine/series.h \
 	engine/steps.c \
 	engine/steps.h \
 	engine/store.c \
@@ -41,6 +45,11 @@ libnova_la_SOURCES += \
 	engine/admission.c \
 	engine/commands.c \
 	engine/debts.c \
+	engine/estimate.c \
+	engine/estimate.h \
+	engine/estimate_content.c \
+	engine/estimate_model.c \
+	engine/estimate_probe.c \
 	engine/execute.c \
 	engine/guests.c \
 	engine/host.c \
@@ -51,7 +60,9 @@ libnova_la_SOURCES += \
 	engine/migrate_dest.c \
 	engine/migrate_doubt.c \
 	engine/migrate_rejoin.c \
+	engine/migrate_path.c \
 	engine/migrate_source.c \
+	engine/migrate_tail.c \
 	engine/migrate_watch.c \
 	engine/peers.c \
 	engine/recover.c \

@@ -6,8 +6,10 @@
  *
  *   source                                   destination
  *   reserve {token, guest, spec, ...}   ->   admit, prepare a paused guest; the answer is the reservation
- *   channel 1 (STREAM)                  =>   the guest's state, both directions through the codec
- *   commit {token, digest, raw_bytes}   ->   compare, write the decision, let it run; the answer says so
+ *   channel 1 (STREAM)                  =>   the guest's state, both directions through the codec; on the direct
+ *                                            path hypervisor to hypervisor instead, and then without a digest
+ *   commit {token, digest, raw_bytes}   ->   when the guest is loaded: compare, write the decision, let it run;
+ *                                            the answer says so
  *   abort {token}                       ->   undo; the answer comes when nothing is left
  *                       failed {token}  <-   the destination had to give up
  *   outcome {token}                     ->   what was decided; undecided becomes aborted first
@@ -17,6 +19,9 @@
  *
  * The destination alone decides: its journal's entry for the token is the point of no return. So only a
  * source that has sent commit and lost the answer can be in doubt, and it can ask.
+ *
+ * The commit may overtake the end of the stream (migrate_tail.c): what the destination compares is then the
+ * same, only sooner. Between the guest's last instruction here and its next one there is half a round trip.
  */
 #ifndef NOVA_MIGRATE_H
 #define NOVA_MIGRATE_H
@@ -24,6 +29,7 @@
 #include "converge.h"
 #include "host.h"
 #include "pipe.h"
+#include "series.h"
 
 #define NOVA_STREAM_CHANNEL 1
 #define NOVA_TICK_MS 100            /* between two looks at a running migration */
@@ -49,12 +55,28 @@ struct nova_source {
 	struct nova_doubt *doubt;         /* owned */
 	struct nova_rejoin *rejoin;       /* owned: a postcopy has lost its stream */
 	json_t *spec;                     /* owned: for the destination */
+	json_t *identity;                 /* owned: who the direct path's stream comes from; NULL: there is no such path */
+	json_t *direct_to;                /* owned: where the destination waits for it */
 	json_t *last;                     /* owned: last answer of OUT_QUERY */
 	struct nova_sample sample;
+	struct nova_series *series;       /* owned */
+	struct event *tail;               /* owned: looks for the end of the stream of a halted guest */
+	struct nova_op *tail_op;          /* owned */
 	enum { NOVA_LIVE, NOVA_WARM, NOVA_COLD } mode;
 	bool streaming, switching, stopped, completed, postcopy;
+	bool halted;     /* by us: it does not run again by itself, whatever happens */
+	bool written;    /* the hypervisor has written the whole stream ... */
+	bool read_whole; /* ... and we have read it: the commit need not wait for "completed" */
+	bool direct;     /* the stream does not pass through us */
 	uint64_t cap_bps, memory_bytes, wire_bytes;
 	uint64_t link_peak_bytes_per_s;
+	uint32_t least_rtt_us;
+	struct {
+		int64_t ms;
+		uint64_t bytes, bytes_per_s;
+	} direct_rate;                    /* what the hypervisor sent by itself */
+	int64_t pass;                     /* the last round that was announced; 0: they are not */
+	bool look_again;                  /* something happened while a look was under way */
 	int64_t begin_ms, stop_ms, progress_ms, last_predicted_ms;
 	int reconnect_waited_ms, reconnect_limit_ms; /* limit 0: connected */
 };
@@ -67,13 +89,49 @@ int nova_source_listen(struct nova_source *source, struct nova_error *err); /* f
 int nova_source_dial(struct nova_source *source, struct nova_error *err);
 int nova_source_resume_limit(const struct nova_job *job);
 
+static inline const char *nova_job_text(const struct nova_job *job, const char *name)
+{
+	const char *text = json_string_value(json_object_get(job->args, name));
+
+	return text ? text : "";
+}
+
+static inline int64_t nova_job_int(const struct nova_job *job, const char *name)
+{
+	return json_integer_value(json_object_get(job->args, name));
+}
+
+static inline bool nova_job_was_running(const struct nova_job *job)
+{
+	return json_is_true(json_object_get(job->args, "was_running"));
+}
+
+/* migrate_path.c: rows that look before the migration begins */
+enum nova_step_result nova_estimate_row(struct nova_run *run, void *job, struct nova_error *err);
+enum nova_step_result nova_path_row(struct nova_run *run, void *job, struct nova_error *err);
+bool nova_path_may_be_direct(const struct nova_job *job);
+/* The driver's arguments; new reference. */
+json_t *nova_path_direct(const struct nova_source *source);
+
 /* migrate_watch.c: the look at a running precopy, its decisions and its progress line */
 int nova_watch_start(struct nova_source *source, struct nova_error *err);
-/* Look at once: a round has ended. A hypervisor whose limit is low goes round and round while nobody looks. */
-void nova_watch_now(struct nova_source *source);
+/* A round has begun, and what it has to send is known: look at once. A hypervisor whose limit is low goes round
+ * and round while nobody looks. */
+void nova_watch_pass(struct nova_source *source, int64_t pass);
+/* The cap has changed, and the stream does not pass us: tell the hypervisor. */
+void nova_watch_cap(struct nova_source *source);
 void nova_watch_stop(struct nova_source *source);
 void nova_watch_progress(struct nova_source *source, const char *phase);
 void nova_watch_report(struct nova_source *source);
+
+/* What earlier moves taught of the pause's fixed cost, in ms; 0: nothing. */
+int nova_watch_remember(struct nova_source *source);
+/* The pause is over: what was predicted, what was, and what to remember of it. */
+void nova_watch_paused(struct nova_source *source, int64_t downtime_ms);
+
+/* migrate_tail.c: the guest is halted; when its stream has been read whole, the row switchover is done */
+void nova_tail_start(struct nova_source *source);
+void nova_tail_stop(struct nova_source *source);
 
 /* migrate_doubt.c: ask the destination until it answers */
 void nova_doubt_start(struct nova_job *job);

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "cleanup.h"
+#include "estimate.h"
 #include "migrate.h"
 #include "pipe_child.h"
 
@@ -39,6 +40,7 @@ struct dest {
 	bool loaded, postcopy, cold, committed;
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
 	struct nova_op *op;                   /* owned: the driver gets ready for it */
+	json_t *direct;                       /* owned: where the guest waits for its stream; NULL: for ours */
 };
 
 static const char *text_of(const json_t *object, const char *name)
@@ -114,10 +116,22 @@ static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct 
 
 /* ---- prepare ---- */
 
+static bool wants_direct(const struct nova_job *job)
+{
+	return json_is_object(json_object_get(job->args, "direct"));
+}
+
 static enum nova_step_result guest_prepared(struct nova_job *job, json_t *result, struct nova_error *err)
 {
 	struct dest *dest = job->ctx;
 
+	if (wants_direct(job)) {
+		dest->direct = json_incref(json_object_get(result, "direct"));
+		if (dest->direct)
+			return NOVA_STEP_DONE;
+		nova_error_set(err, NOVA_REFUSED, "driver %s gave no port for guest %s", job->slot->ops->name, job->guest_name);
+		return NOVA_STEP_FAILED;
+	}
 	if (!dest->cold) {
 		dest->path = strdup(text_of(result, "path"));
 		if (!dest->path || !dest->path[0]) {
@@ -139,8 +153,8 @@ static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct
 		return nova_job_call_then(job, NOVA_VERB_CREATE, json_pack("{s:O, s:b}", "spec", spec, "existing", 1),
 		    guest_prepared, err);
 	return nova_job_call_then(job, NOVA_VERB_IN_PREPARE,
-	    json_pack("{s:O, s:s, s:b}", "spec", spec, "mode", text_of(job->args, "mode"), "postcopy",
-		json_is_true(json_object_get(job->args, "postcopy"))),
+	    json_pack("{s:O, s:s, s:b, s:O*}", "spec", spec, "mode", text_of(job->args, "mode"), "postcopy",
+		json_is_true(json_object_get(job->args, "postcopy")), "direct", json_object_get(job->args, "direct")),
 	    guest_prepared, err);
 }
 
@@ -220,7 +234,7 @@ static enum nova_step_result run_receive(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	answer(dest, &dest->reserve, json_pack("{s:s}", "job", job->id), NULL);
+	answer(dest, &dest->reserve, json_pack("{s:s, s:O*}", "job", job->id, "direct", dest->direct), NULL);
 	if (may_commit(dest))
 		return NOVA_STEP_DONE;
 	return NOVA_STEP_WAIT;
@@ -254,7 +268,7 @@ static int check_digest(struct dest *dest, struct nova_error *err)
 	uint64_t bytes = 0, sent = (uint64_t)json_integer_value(json_object_get(dest->commit_args, "raw_bytes"));
 	uint8_t digest[16];
 
-	if (dest->cold || dest->postcopy)
+	if (dest->cold || dest->postcopy || dest->direct)
 		return 0;
 	if (!dest->pipe && !dest->decoder)
 		return nova_error_set(err, NOVA_REFUSED, "no stream has arrived");
@@ -457,6 +471,7 @@ static void dest_free(struct nova_job *job)
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);
 	json_decref(dest->commit_args);
+	json_decref(dest->direct);
 	free(dest->path);
 	free(dest);
 	job->ctx = NULL;
@@ -482,6 +497,18 @@ static struct dest *dest_of(struct nova_job *job)
 typedef int (*request_fn)(struct nova_incoming *incoming, json_t *args, struct nova_request *request,
     struct nova_error *err);
 
+/* {subjects: [...]}: who may connect to the guest's own port */
+static int check_direct(const json_t *direct)
+{
+	const json_t *subjects = json_object_get(direct, "subjects"), *subject;
+	size_t i;
+
+	json_array_foreach (subjects, i, subject)
+		if (!json_is_string(subject) || !json_string_length(subject) || json_string_length(subject) > 512)
+			return -1;
+	return json_array_size(subjects) >= 1 && json_array_size(subjects) <= 4 ? 0 : -1;
+}
+
 static int check_reserve(const json_t *args, struct nova_error *err)
 {
 	static const char *const texts[] = { "token", "guest", "uuid", "owner", "driver", "mode" };
@@ -495,6 +522,8 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 		return nova_error_set(err, NOVA_INVALID, "reserve: uuid must have 36 characters");
 	if (!json_is_object(json_object_get(args, "spec")))
 		return nova_error_set(err, NOVA_INVALID, "reserve: spec must be an object");
+	if (json_object_get(args, "direct") && check_direct(json_object_get(args, "direct")) < 0)
+		return nova_error_set(err, NOVA_INVALID, "reserve: direct must name 1 to 4 subjects of certificates");
 	if (json_integer_value(json_object_get(args, "history_bytes")) < 0 ||
 	    json_integer_value(json_object_get(args, "history_bytes")) > (json_int_t)1 << 36)
 		return nova_error_set(err, NOVA_INVALID, "reserve: history_bytes must be 0 to 64 GiB");
@@ -745,7 +774,11 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 
 	bool expected = dest && (row_is(incoming->job, "receive") || (row_is(incoming->job, "drain") && dest->path));
 
-	if (id != NOVA_STREAM_CHANNEL || !expected || dest->pipe || dest->decoder) {
+	if (id == NOVA_PROBE_CHANNEL && !incoming->job) {
+		nova_probe_accept(incoming->ops, channel);
+		return;
+	}
+	if (id != NOVA_STREAM_CHANNEL || !expected || dest->direct || dest->pipe || dest->decoder) {
 		channel->ops->free(channel);
 		return;
 	}

@@ -19,23 +19,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-static const char *arg_text(const struct nova_job *job, const char *name)
-{
-	const char *text = json_string_value(json_object_get(job->args, name));
-
-	return text ? text : "";
-}
-
-static int64_t arg_int(const struct nova_job *job, const char *name)
-{
-	return json_integer_value(json_object_get(job->args, name));
-}
-
-static bool was_running(const struct nova_job *job)
-{
-	return json_is_true(json_object_get(job->args, "was_running"));
-}
-
 json_t *nova_digest_json(const uint8_t digest[16])
 {
 	char text[33];
@@ -60,12 +43,16 @@ static void source_free(struct nova_job *job)
 	if (!source)
 		return;
 	nova_watch_stop(source);
+	nova_tail_stop(source);
 	nova_source_stop_stream(source);
 	nova_doubt_free(source->doubt);
 	nova_rejoin_free(source->rejoin);
+	free(source->series);
 	source->ops->free(source->session);
 	nova_converge_free(source->converge);
 	json_decref(source->spec);
+	json_decref(source->identity);
+	json_decref(source->direct_to);
 	json_decref(source->last);
 	free(source);
 	job->ctx = NULL;
@@ -77,19 +64,25 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 struct nova_source *nova_source_of(struct nova_job *job)
 {
 	struct nova_source *source = job->ctx;
-	const char *mode = arg_text(job, "mode");
+	const char *mode = nova_job_text(job, "mode");
 
 	if (source)
 		return source;
 	source = calloc(1, sizeof(*source));
 	if (!source)
 		return NULL;
+	source->series = calloc(1, sizeof(*source->series));
+	if (!source->series) {
+		free(source);
+		return NULL;
+	}
 	source->job = job;
 	source->ops = job->host->plugins->links;
 	source->listen_fd = -1;
+	source->last_predicted_ms = -1;
 	source->begin_ms = nova_now_ms();
 	source->mode = !strcmp(mode, "cold") ? NOVA_COLD : !strcmp(mode, "warm") ? NOVA_WARM : NOVA_LIVE;
-	source->cap_bps = (uint64_t)arg_int(job, "bandwidth");
+	source->cap_bps = (uint64_t)nova_job_int(job, "bandwidth");
 	job->ctx = source;
 	job->free_ctx = source_free;
 	job->on_guest = on_guest;
@@ -184,6 +177,7 @@ static enum nova_step_result prepared(struct nova_job *job, json_t *result, stru
 		return NOVA_STEP_FAILED;
 	}
 	source->spec = json_incref(spec);
+	source->identity = json_incref(json_object_get(result, "direct"));
 	source->memory_bytes = (uint64_t)json_integer_value(json_object_get(result, "memory_bytes"));
 	return nova_job_save(job, "preflight", false, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
@@ -203,8 +197,8 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 		nova_error_sys(err, ENOMEM, "migration of %s", job->guest_name);
 		return NOVA_STEP_FAILED;
 	}
-	return nova_job_call_then(
-	    job, NOVA_VERB_OUT_PREPARE, json_pack("{s:s}", "mode", arg_text(job, "mode")), prepared, err);
+	return nova_job_call_then(job, NOVA_VERB_OUT_PREPARE,
+	    json_pack("{s:s, s:b}", "mode", nova_job_text(job, "mode"), "direct", nova_path_may_be_direct(job)), prepared, err);
 }
 
 /* ---- connect ---- */
@@ -212,7 +206,7 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 int nova_source_resume_limit(const struct nova_job *job)
 {
 	if (json_object_get(job->args, "resume-limit"))
-		return (int)arg_int(job, "resume-limit");
+		return (int)nova_job_int(job, "resume-limit");
 	return (int)nova_config_int(job->host->config, "resume-limit");
 }
 
@@ -222,7 +216,7 @@ int nova_source_dial(struct nova_source *source, struct nova_error *err)
 	struct nova_session_options options = {
 		.resume_limit_ms = nova_source_resume_limit(job),
 		.rate_bps = source->cap_bps,
-		.lanes = (int)arg_int(job, "lanes"),
+		.lanes = (int)nova_job_int(job, "lanes"),
 	};
 
 	if (!job->host->links)
@@ -281,8 +275,18 @@ static size_t history_bytes(const struct nova_source *source)
 	const uint64_t most = 1ull << 30, quarter = source->memory_bytes / 4;
 
 	if (json_object_get(source->job->args, "history"))
-		return (size_t)arg_int(source->job, "history");
+		return (size_t)nova_job_int(source->job, "history");
 	return quarter < most ? quarter : most;
+}
+
+static void reserved(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_job *job = arg;
+	struct nova_source *source = job->ctx;
+
+	if (!err && source->direct)
+		source->direct_to = json_incref(json_object_get(result, "direct"));
+	request_answered(arg, result, err);
 }
 
 static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -290,13 +294,16 @@ static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
 	const struct nova_guest *guest = &job->entry->guest;
+	NOVA_AUTOJSON json_t *args = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:b, s:b, s:I, s:I}", "token", job->token, "guest",
+	    guest->name, "uuid", guest->uuid, "owner", guest->owner, "driver", job->slot->ops->name, "mode",
+	    nova_job_text(job, "mode"), "spec", source->spec, "run", nova_job_was_running(job), "postcopy",
+	    !strcmp(nova_job_text(job, "on-stall"), "postcopy"), "memory_bytes", (json_int_t)source->memory_bytes,
+	    "history_bytes", (json_int_t)history_bytes(source));
 
-	return ask(job, "reserve",
-	    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:b, s:b, s:I, s:I}", "token", job->token, "guest", guest->name,
-		"uuid", guest->uuid, "owner", guest->owner, "driver", job->slot->ops->name, "mode", arg_text(job, "mode"),
-		"spec", source->spec, "run", was_running(job), "postcopy", !strcmp(arg_text(job, "on-stall"), "postcopy"),
-		"memory_bytes", (json_int_t)source->memory_bytes, "history_bytes", (json_int_t)history_bytes(source)),
-	    60000, err);
+	if (source->direct)
+		json_object_set(args, "direct", source->identity);
+	job->op = source->ops->request(source->session, "reserve", args, 60000, reserved, job, err);
+	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
 
 /* The destination undoes by itself when the session is gone; asking makes sure that nothing is left there. */
@@ -317,12 +324,12 @@ static enum nova_step_result run_quiesce(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
 
-	if (source->mode == NOVA_LIVE || !was_running(job))
+	if (source->mode == NOVA_LIVE || !nova_job_was_running(job))
 		return NOVA_STEP_DONE;
 	source->stop_ms = nova_now_ms();
 	if (source->mode == NOVA_WARM)
 		return nova_job_call(job, NOVA_VERB_PAUSE, json_object(), err);
-	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:I}", "timeout", (json_int_t)arg_int(job, "stop-timeout")), err);
+	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:I}", "timeout", (json_int_t)nova_job_int(job, "stop-timeout")), err);
 }
 
 static enum nova_step_result undo_quiesce(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -330,7 +337,7 @@ static enum nova_step_result undo_quiesce(struct nova_run *run, void *ctx, struc
 	struct nova_job *job = ctx;
 	enum nova_guest_state state = job->entry->guest.state;
 
-	if (!was_running(job) || state == NOVA_GUEST_RUNNING)
+	if (!nova_job_was_running(job) || state == NOVA_GUEST_RUNNING)
 		return NOVA_STEP_DONE;
 	if (state == NOVA_GUEST_STOPPED)
 		return nova_source_of(job)->mode == NOVA_COLD ? nova_job_call(job, NOVA_VERB_START, json_object(), err) :
@@ -367,7 +374,7 @@ static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
 static enum nova_codec codec_of(const struct nova_job *job)
 {
 	for (enum nova_codec codec = 0; codec < NOVA_CODECS; codec++)
-		if (!strcmp(arg_text(job, "codec"), nova_codec_name(codec)))
+		if (!strcmp(nova_job_text(job, "codec"), nova_codec_name(codec)))
 			return codec;
 	return NOVA_CODEC_AUTO;
 }
@@ -455,14 +462,16 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
 	struct nova_converge_options options = {
-		.downtime_ms = (int)arg_int(job, "downtime"),
-		.max_ms = arg_int(job, "max-time"),
+		.downtime_ms = (int)nova_job_int(job, "downtime"),
+		.max_ms = nova_job_int(job, "max-time"),
+		.half_trips = 1,
+		.fixed_ms = nova_watch_remember(source),
 	};
 
 	if (source->mode == NOVA_COLD)
 		return NOVA_STEP_DONE;
-	if (nova_stall_policy_parse(arg_text(job, "on-stall"), &options.policy, err) < 0 ||
-	    nova_source_listen(source, err) < 0)
+	if (nova_stall_policy_parse(nova_job_text(job, "on-stall"), &options.policy, err) < 0 ||
+	    (!source->direct && nova_source_listen(source, err) < 0))
 		return NOVA_STEP_FAILED;
 	source->converge = nova_converge_new(&options);
 	if (!source->converge) {
@@ -470,8 +479,8 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 		return NOVA_STEP_FAILED;
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_START,
-	    json_pack("{s:s, s:s, s:b}", "path", source->path, "mode", arg_text(job, "mode"), "postcopy",
-		options.policy == NOVA_STALL_POSTCOPY),
+	    json_pack("{s:s*, s:s, s:b, s:o*}", "path", source->path, "mode", nova_job_text(job, "mode"), "postcopy",
+		options.policy == NOVA_STALL_POSTCOPY, "direct", source->direct ? nova_path_direct(source) : NULL),
 	    stream_begun, err);
 }
 
@@ -481,6 +490,7 @@ static void drop_precopy(struct nova_run *run, void *ctx)
 
 	nova_job_drop_op(run, ctx);
 	nova_watch_stop(source);
+	nova_tail_stop(source);
 }
 
 static enum nova_step_result undone_precopy(struct nova_job *job, json_t *result, struct nova_error *err)
@@ -496,6 +506,7 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 	struct nova_source *source = job->ctx;
 
 	nova_watch_stop(source);
+	nova_tail_stop(source);
 	if (source->mode == NOVA_COLD)
 		return NOVA_STEP_DONE;
 	if (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED) {
@@ -503,7 +514,7 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
-	    json_pack("{s:b}", "resume", source->mode == NOVA_LIVE && was_running(job)), undone_precopy, err);
+	    json_pack("{s:b}", "resume", source->mode == NOVA_LIVE && nova_job_was_running(job)), undone_precopy, err);
 }
 
 /* ---- switchover: the guest stops, the last bytes and the device state go ---- */
@@ -541,8 +552,8 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 	return ask(job, "commit",
 	    json_pack("{s:s, s:o, s:I, s:b, s:b}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
 		(json_int_t)raw_bytes, "postcopy", source->postcopy, "run",
-		was_running(job)),
-	    15000, err);
+		nova_job_was_running(job)),
+	    50000, err);
 }
 
 /* ---- drain (postcopy): pages the running guest still waits for ---- */
@@ -553,8 +564,9 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 	struct nova_source *source = job->ctx;
 	struct nova_error lost;
 
-	if (source->stop_ms)
-		json_object_set_new(job->report, "downtime_ms", json_integer(nova_now_ms() - source->stop_ms));
+	nova_tail_stop(source);
+	if (source->stop_ms) /* the answer took half a round trip; the guest runs for that long */
+		nova_watch_paused(source, nova_now_ms() - source->stop_ms - source->least_rtt_us / 2000);
 	if (json_is_true(json_object_get(job->args, "in-postcopy")))
 		source->postcopy = true; /* also after a restart */
 	if (!source->postcopy || source->completed)
@@ -594,12 +606,14 @@ static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct
 const struct nova_step nova_source_steps[] = {
 	/* what          how              take it back    stop waiting       limit_ms */
 	{ "preflight",   run_preflight,   NULL,           nova_job_drop_op,  30000 },
+	{ "estimate",    nova_estimate_row, NULL,         nova_job_drop_op,  30000 },
 	{ "connect",     run_connect,     undo_connect,   NULL,              20000 },
+	{ "path",        nova_path_row,   NULL,           nova_job_drop_op,  10000 },
 	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  70000 },
 	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  0 },
 	{ "precopy",     run_precopy,     undo_precopy,   drop_precopy,      0 },
 	{ "switchover",  run_switchover,  NULL,           NULL,              60000 },
-	{ "handover",    run_handover,    NULL,           nova_job_drop_op,  20000, .commit = true },
+	{ "handover",    run_handover,    NULL,           nova_job_drop_op,  60000, .commit = true },
 	{ "drain",       run_drain,       NULL,           NULL,              0 },
 	{ "release",     run_release,     NULL,           nova_job_drop_op,  60000 },
 	{ NULL },
@@ -666,7 +680,7 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 		source->stop_ms = nova_now_ms();
 		source->stopped = true;
 	} else if (!strcmp(event, "MIGRATION_PASS"))
-		nova_watch_now(source);
+		nova_watch_pass(source, json_integer_value(json_object_get(data, "pass")));
 	else if (!strcmp(event, "MIGRATION"))
 		on_migration(job, data);
 	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD) {
@@ -719,6 +733,8 @@ int nova_migrate_set_rate(struct nova_job *job, uint64_t rate_bps, struct nova_e
 	source->cap_bps = rate_bps;
 	json_object_set_new(job->args, "bandwidth", json_integer((json_int_t)rate_bps));
 	source->ops->session_rate(source->session, rate_bps);
+	if (source->direct && source->streaming)
+		nova_watch_cap(source);
 	return 0;
 }
 

@@ -7,17 +7,29 @@
 #include "cleanup.h"
 #include "migrate.h"
 
+#include "moves.h"
+
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <string.h>
 
 #define SWITCH_LIMIT_MS 2000000 /* QEMU's largest downtime-limit: switch at the next look */
+#define QUEUE_MS 25             /* of encoded stream beyond what the link itself holds, from the second round on */
+#define QUEUE_LEAST (64u << 10) /* bytes */
+#define DIRECT_RATE_MS 250      /* over which the hypervisor's own rate is taken */
+#define HELD_MOST (8u << 20)    /* bytes: more than a socket holds is a difference in how they are counted */
 
 static void link_stats(const struct nova_source *source, struct nova_link_stats *stats)
 {
 	memset(stats, 0, sizeof(*stats));
 	if (source->session)
 		source->ops->stats(source->session, stats);
+}
+
+static uint64_t wire_sent(const struct nova_source *source, const struct nova_link_stats *stats)
+{
+	return stats->wire_sent_bytes + (source->direct ? source->sample.transferred_bytes : 0);
 }
 
 /* What the link can carry: the cap if there is one and it is being used, else the best second so far. */
@@ -34,6 +46,57 @@ static uint64_t link_rate(struct nova_source *source, const struct nova_link_sta
 	return source->link_peak_bytes_per_s;
 }
 
+/* Encoded and not there yet. What was consumed over there is known a round trip later: that much of the
+ * unacknowledged has arrived, or is on its way as it would be on an empty link. */
+static uint64_t in_flight(const struct nova_source *source, const struct nova_pipe_stats *pipe)
+{
+	uint64_t travelling = source->sample.link_bytes_per_s * source->least_rtt_us / 1000000;
+
+	return pipe->unacknowledged_bytes > travelling ? pipe->unacknowledged_bytes - travelling : 0;
+}
+
+/* On the direct path what the hypervisor has sent is what was on the wire. Pages of zeros are hardly any bytes:
+ * the link's rate is the best that was seen. */
+static void fill_direct(struct nova_source *source)
+{
+	struct nova_sample *sample = &source->sample;
+	int64_t ms = sample->now_ms - source->direct_rate.ms;
+	uint64_t cap = source->cap_bps / 8, rate = 0;
+
+	if (source->direct_rate.ms && ms >= DIRECT_RATE_MS)
+		rate = (sample->transferred_bytes - source->direct_rate.bytes) * 1000 / (uint64_t)ms;
+	if (!source->direct_rate.ms || ms >= DIRECT_RATE_MS) {
+		source->direct_rate.ms = sample->now_ms;
+		source->direct_rate.bytes = sample->transferred_bytes;
+		source->direct_rate.bytes_per_s = rate;
+	}
+	if (rate > source->link_peak_bytes_per_s)
+		source->link_peak_bytes_per_s = rate;
+	sample->wire_bytes = sample->transferred_bytes;
+	sample->held_bytes = sample->in_flight_bytes = 0;
+	sample->link_bytes_per_s =
+	    cap && source->link_peak_bytes_per_s > cap ? cap : source->link_peak_bytes_per_s;
+}
+
+static void fill_relayed(
+    struct nova_source *source, const struct nova_pipe_stats *pipe, const struct nova_link_stats *stats)
+{
+	struct nova_sample *sample = &source->sample;
+	/* What the hypervisor has sent and we have not read yet lies in its socket. */
+	uint64_t held = sample->transferred_bytes > pipe->out.raw_bytes ? sample->transferred_bytes - pipe->out.raw_bytes : 0;
+
+	sample->held_bytes = held < HELD_MOST ? held : 0;
+	sample->wire_bytes = pipe->out.encoded_bytes;
+	sample->transferred_bytes = pipe->out.raw_bytes;
+	sample->link_bytes_per_s = link_rate(source, stats);
+	sample->in_flight_bytes = in_flight(source, pipe);
+	/* The first round is long and fills the link; in later ones, one of which is the last, every byte that
+	 * queues is pause. */
+	if (source->pipe && sample->iteration > 1 && source->mode == NOVA_LIVE && sample->link_bytes_per_s)
+		nova_pipe_limit(source->pipe,
+		    sample->link_bytes_per_s * (source->least_rtt_us / 1000 + QUEUE_MS) / 1000 + QUEUE_LEAST);
+}
+
 static void fill_sample(struct nova_source *source, const json_t *answer)
 {
 	struct nova_pipe_stats pipe = { 0 };
@@ -45,11 +108,14 @@ static void fill_sample(struct nova_source *source, const json_t *answer)
 		nova_pipe_stats(source->pipe, &pipe);
 	nova_sample_read(&source->sample, answer, &ignored);
 	source->sample.now_ms = nova_now_ms();
-	source->sample.wire_bytes = pipe.out.encoded_bytes;
-	source->sample.transferred_bytes = pipe.out.raw_bytes;
-	source->sample.in_flight_bytes = stats.queued_bytes;
-	source->sample.link_bytes_per_s = link_rate(source, &stats);
-	source->sample.rtt_ms = stats.rtt_us / 1000;
+	/* Without a queue: what waits in ours is counted by its bytes. */
+	if (stats.rtt_min_us && (!source->least_rtt_us || stats.rtt_min_us < source->least_rtt_us))
+		source->least_rtt_us = stats.rtt_min_us;
+	source->sample.rtt_ms = source->least_rtt_us / 1000;
+	if (source->direct)
+		fill_direct(source);
+	else
+		fill_relayed(source, &pipe, &stats);
 	source->sample.postcopy_possible =
 	    !strcmp(json_string_value(json_object_get(source->job->args, "on-stall")), "postcopy");
 }
@@ -77,6 +143,37 @@ static void set(struct nova_source *source, json_t *args)
 	json_decref(args);
 }
 
+/* The guest is halted, or (its driver cannot do that) QEMU is told to switch when it likes. */
+static void halted(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_source *source = arg;
+
+	source->query = NULL;
+	if (err && err->category == NOVA_INVALID) {
+		set(source, json_pack("{s:i}", "downtime_limit_ms", SWITCH_LIMIT_MS));
+		return;
+	}
+	if (err)
+		nova_host_log(source->job->host, NOVA_LOG_WARNING, "%s: %s", source->job->id, err->text);
+	source->halted = json_is_true(json_object_get(result, "halted"));
+	if (source->halted)
+		nova_tail_start(source);
+}
+
+static void switch_over(struct nova_source *source)
+{
+	struct nova_job *job = source->job;
+	NOVA_AUTOJSON json_t *args = json_pack("{s:b, s:i}", "halt", 1, "downtime_limit_ms", SWITCH_LIMIT_MS);
+	struct nova_error err;
+
+	source->switching = true;
+	nova_op_drop(nova_take(&source->query));
+	source->query = nova_slot_call(job->slot, NOVA_VERB_OUT_SET, &job->entry->guest, args, halted, source, &err);
+	if (!source->query)
+		nova_host_log(job->host, NOVA_LOG_WARNING, "%s: %s", job->id, err.text);
+	nova_run_done(job->run);
+}
+
 static void act(struct nova_source *source, const struct nova_converge_decision *decision)
 {
 	struct nova_job *job = source->job;
@@ -87,9 +184,7 @@ static void act(struct nova_source *source, const struct nova_converge_decision 
 		    nova_converge_action_name(decision->action), decision->reason);
 	switch (decision->action) {
 	case NOVA_CONVERGE_SWITCH:
-		source->switching = true;
-		set(source, json_pack("{s:i}", "downtime_limit_ms", SWITCH_LIMIT_MS));
-		nova_run_done(job->run);
+		switch_over(source);
 		break;
 	case NOVA_CONVERGE_POSTCOPY:
 		source->switching = true;
@@ -113,6 +208,9 @@ static void decide(struct nova_source *source)
 	const struct nova_run *run = source->job->run;
 	const struct nova_converge_decision *decision;
 
+	/* Between the count of a new round and its announcement the remaining bytes are the old round's. */
+	if (source->pass && source->sample.iteration > source->pass)
+		return;
 	if (source->switching || source->mode != NOVA_LIVE || nova_run_undoing(run) ||
 	    strcmp(nova_run_step(run)->name, "precopy"))
 		return;
@@ -120,6 +218,46 @@ static void decide(struct nova_source *source)
 	source->last_predicted_ms = decision->predicted_downtime_ms;
 	act(source, decision);
 }
+
+/* The codec in use, and its level: "zstd-3". */
+static void codec_name(const struct nova_source *source, char *name, size_t size)
+{
+	size_t count = 0;
+	const struct nova_codec_choice *choices = source->pipe ? nova_pipe_choices(source->pipe, &count) : NULL;
+	const char *asked = json_string_value(json_object_get(source->job->args, "codec"));
+
+	if (!source->pipe)
+		snprintf(name, size, "%s", source->direct ? "multifd" : "");
+	else if (!count)
+		snprintf(name, size, "%s", asked && strcmp(asked, "auto") ? asked : "");
+	else if (choices[count - 1].level)
+		snprintf(name, size, "%s-%d", nova_codec_name(choices[count - 1].codec), choices[count - 1].level);
+	else
+		snprintf(name, size, "%s", nova_codec_name(choices[count - 1].codec));
+}
+
+static void keep_point(struct nova_source *source)
+{
+	const struct nova_sample *sample = &source->sample;
+	struct nova_point point = {
+		.ms = nova_now_ms() - source->begin_ms,
+		.iteration = sample->iteration,
+		.remaining_bytes = (int64_t)sample->remaining_bytes,
+		.dirty_bytes_per_s = (int64_t)sample->dirty_bytes_per_s,
+		.raw_bytes = (int64_t)sample->transferred_bytes,
+		.link_bytes_per_s = (int64_t)sample->link_bytes_per_s,
+		.predicted_downtime_ms = source->last_predicted_ms,
+		.throttle_percent = json_integer_value(json_object_get(source->last, "throttle_percent")),
+	};
+	struct nova_link_stats stats;
+
+	link_stats(source, &stats);
+	point.wire_bytes = (int64_t)wire_sent(source, &stats);
+	codec_name(source, point.codec, sizeof(point.codec));
+	nova_series_add(source->series, &point);
+}
+
+static void look(struct nova_source *source);
 
 static void looked(void *arg, json_t *result, const struct nova_error *err)
 {
@@ -133,27 +271,41 @@ static void looked(void *arg, json_t *result, const struct nova_error *err)
 	fill_sample(source, result);
 	if (nova_now_ms() - source->progress_ms >= NOVA_PROGRESS_MS)
 		nova_watch_progress(source, NULL);
+	keep_point(source);
 	if (!source->reconnect_limit_ms) /* the figures say nothing while nothing flows */
 		decide(source);
+	if (source->look_again && !source->query)
+		look(source);
 }
 
-static void tick(evutil_socket_t fd, short what, void *arg)
+static void look(struct nova_source *source)
 {
-	struct nova_source *source = arg;
 	struct nova_job *job = source->job;
 	struct nova_error err;
 
-	if (source->query || !job->entry)
+	if (source->query || !job->entry) {
+		source->look_again = true;
 		return;
+	}
+	source->look_again = false;
 	source->query = nova_slot_call(job->slot, NOVA_VERB_OUT_QUERY, &job->entry->guest, NULL, looked, source, &err);
 	if (!source->query)
 		nova_host_log(job->host, NOVA_LOG_DEBUG, "%s: %s", job->id, err.text);
 }
 
-void nova_watch_now(struct nova_source *source)
+static void tick(evutil_socket_t fd, short what, void *arg)
 {
+	struct nova_source *source = arg;
+
+	if (!source->query)
+		look(source);
+}
+
+void nova_watch_pass(struct nova_source *source, int64_t pass)
+{
+	source->pass = pass;
 	if (source->tick)
-		tick(-1, 0, source);
+		look(source);
 }
 
 int nova_watch_start(struct nova_source *source, struct nova_error *err)
@@ -164,6 +316,11 @@ int nova_watch_start(struct nova_source *source, struct nova_error *err)
 	if (!source->tick || event_add(source->tick, &period) < 0)
 		return nova_error_sys(err, ENOMEM, "guest %s", source->job->guest_name);
 	return 0;
+}
+
+void nova_watch_cap(struct nova_source *source)
+{
+	set(source, json_pack("{s:I}", "bandwidth_bytes_per_s", (json_int_t)source->cap_bps / 8));
 }
 
 void nova_watch_stop(struct nova_source *source)
@@ -211,9 +368,10 @@ void nova_watch_progress(struct nova_source *source, const char *phase)
 	add_int(event, "total_bytes", (int64_t)sample->total_bytes);
 	add_int(event, "remaining_bytes", (int64_t)sample->remaining_bytes);
 	add_int(event, "dirty_bytes_per_s", (int64_t)sample->dirty_bytes_per_s);
-	add_int(event, "raw_bytes", (int64_t)pipe.out.raw_bytes);
-	add_int(event, "wire_bytes", (int64_t)stats.wire_sent_bytes);
-	add_int(event, "rate_bps", (int64_t)stats.rate_now_bps);
+	add_int(event, "raw_bytes", (int64_t)(source->direct ? sample->transferred_bytes : pipe.out.raw_bytes));
+	add_int(event, "wire_bytes", (int64_t)wire_sent(source, &stats));
+	add_int(event, "rate_bps",
+	    (int64_t)(source->direct ? source->direct_rate.bytes_per_s * 8 : stats.rate_now_bps));
 	add_int(event, "cap_bps", (int64_t)source->cap_bps);
 	add_int(event, "rtt_us", stats.rtt_us);
 	add_int(event, "throttle_percent", json_integer_value(json_object_get(source->last, "throttle_percent")));
@@ -264,6 +422,54 @@ static void report_choices(json_t *report, const struct nova_pipe *pipe)
 	json_object_set_new(report, "codec_choices", rows);
 }
 
+/* ---- what is remembered ---- */
+
+int nova_watch_remember(struct nova_source *source)
+{
+	struct nova_job *job = source->job;
+	NOVA_AUTOJSON json_t *move = nova_moves_last(job->host->store, job->peer, job->entry->guest.uuid, false);
+	json_int_t fixed_ms = json_integer_value(json_object_get(move, "fixed_ms"));
+
+	return fixed_ms > 0 && fixed_ms < 10000 ? (int)fixed_ms : 0;
+}
+
+void nova_watch_paused(struct nova_source *source, int64_t downtime_ms)
+{
+	json_t *report = source->job->report;
+
+	add_int(report, "downtime_ms", downtime_ms > 0 ? downtime_ms : 0);
+	if (source->mode != NOVA_LIVE || source->postcopy || source->last_predicted_ms <= 0)
+		return;
+	add_int(report, "predicted_downtime_ms", source->last_predicted_ms);
+	/* Otherwise the hypervisor chose the moment, or the answer was lost: nothing to learn from. */
+	if (source->switching && !json_object_get(report, "in_doubt"))
+		nova_converge_learn(source->converge, downtime_ms);
+}
+
+static void remember(struct nova_source *source, const struct nova_pipe_stats *pipe, const struct nova_link_stats *stats)
+{
+	struct nova_job *job = source->job;
+	NOVA_AUTOJSON json_t *move = NULL;
+	struct nova_error err;
+
+	if (source->mode != NOVA_LIVE || !job->entry || !stats->wire_sent_bytes)
+		return;
+	if (source->direct) /* nothing of it holds for the relay, which is what estimates are for */
+		return;
+	move = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:O*, s:O*, s:i, s:I, s:I, s:f, s:f}", "uuid", job->entry->guest.uuid,
+	    "at_ms", (json_int_t)nova_wall_ms(), "memory_bytes", (json_int_t)source->memory_bytes, "raw_bytes",
+	    (json_int_t)pipe->out.raw_bytes, "wire_bytes", (json_int_t)stats->wire_sent_bytes, "total_ms",
+	    (json_int_t)(nova_now_ms() - source->begin_ms), "downtime_ms", json_object_get(job->report, "downtime_ms"),
+	    "predicted_downtime_ms", json_object_get(job->report, "predicted_downtime_ms"), "fixed_ms",
+	    nova_converge_fixed_ms(source->converge), "link_bytes_per_s", (json_int_t)source->sample.link_bytes_per_s,
+	    "rtt_ms", (json_int_t)source->sample.rtt_ms, "ratio",
+	    (double)source->memory_bytes / (double)stats->wire_sent_bytes, "again_ratio",
+	    nova_converge_again_ratio(source->converge));
+	if (!move || nova_moves_add(job->host->store, job->peer, move, &err) < 0)
+		nova_host_log(job->host, NOVA_LOG_WARNING, "%s: not remembered for predictions: %s", job->id,
+		    move ? err.text : "no figures");
+}
+
 void nova_watch_report(struct nova_source *source)
 {
 	struct nova_job *job = source->job;
@@ -277,17 +483,15 @@ void nova_watch_report(struct nova_source *source)
 	json_object_set_new(report, "mode", json_incref(json_object_get(job->args, "mode")));
 	json_object_set_new(report, "postcopy", json_boolean(source->postcopy));
 	add_int(report, "guest_memory_bytes", (int64_t)source->memory_bytes);
-	add_int(report, "raw_bytes", (int64_t)pipe.out.raw_bytes);
+	add_int(report, "raw_bytes", (int64_t)(source->direct ? source->sample.transferred_bytes : pipe.out.raw_bytes));
 	add_int(report, "encoded_bytes", (int64_t)pipe.out.encoded_bytes);
-	add_int(report, "wire_bytes", (int64_t)(stats.wire_sent_bytes + stats.wire_received_bytes));
+	add_int(report, "wire_bytes", (int64_t)(wire_sent(source, &stats) + stats.wire_received_bytes));
 	add_int(report, "resent_bytes", (int64_t)stats.resent_bytes);
 	add_int(report, "reconnects", stats.reconnects);
 	add_int(report, "rtt_us", stats.rtt_us);
 	add_int(report, "lanes", stats.lanes);
 	add_int(report, "iterations", source->sample.iteration);
 	add_int(report, "qemu_downtime_ms", json_integer_value(json_object_get(source->last, "downtime_ms")));
-	if (source->mode == NOVA_LIVE && source->last_predicted_ms > 0)
-		add_int(report, "predicted_downtime_ms", source->last_predicted_ms);
 	if (pipe.out.encoded_bytes)
 		json_object_set_new(report, "ratio", json_real((double)pipe.out.raw_bytes / pipe.out.encoded_bytes));
 	report_codec(report, &pipe.out);
@@ -299,6 +503,8 @@ void nova_watch_report(struct nova_source *source)
 	decisions = source->converge ? nova_converge_report(source->converge) : NULL;
 	if (decisions)
 		json_object_set_new(report, "convergence", decisions);
+	json_object_set_new(report, "series", nova_series_json(source->series));
+	remember(source, &pipe, &stats);
 	nova_metrics_add(job->host->metrics, "novacron_migration_raw_bytes_total", "source", (double)pipe.out.raw_bytes);
 	nova_metrics_add(
 	    job->host->metrics, "novacron_migration_wire_bytes_total", "source", (double)stats.wire_sent_bytes);

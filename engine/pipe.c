@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,6 +26,7 @@
 #define TURN_NS 2000000u
 #define RATE_MS 100   /* how often the encoder hears what the link takes */
 #define STARVED_NS_MIN 10000000u /* of turns; fewer say little */
+#define LIMIT_US 2000 /* how often a pipe at its limit looks again */
 #define PAUSE_US 1000 /* how long a busy link waits for more before it sends what there is */
 
 enum out_state {
@@ -52,6 +54,7 @@ struct nova_pipe {
 
 	enum out_state out;
 	bool out_blocked;             /* no room in the channel */
+	uint64_t limit;               /* encoded bytes on the way at most; 0: none */
 	uint64_t emitted;             /* bytes of messages */
 	uint64_t rate_ns, rate_bytes; /* when the rate was last reported, and what had left by then */
 	uint64_t blocked_ns, blocked_since_ns; /* since then; 0: not blocked now */
@@ -281,6 +284,17 @@ static int encode_step(struct nova_pipe *pipe, uint64_t now, struct nova_error *
 	return rc;
 }
 
+/* Nobody tells when less is on the way: look again soon. */
+static bool at_limit(struct nova_pipe *pipe)
+{
+	const struct timeval soon = { 0, LIMIT_US };
+
+	if (!pipe->limit || pipe->channel->ops->unacknowledged(pipe->channel) < pipe->limit)
+		return false;
+	event_add(pipe->out_turn, &soon);
+	return true;
+}
+
 static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
 {
 	struct nova_error err;
@@ -293,7 +307,7 @@ static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
 		uint64_t now = nova_codec_clock_ns();
 		int rc;
 
-		if (pipe->channel->ops->room(pipe->channel) == 0) {
+		if (at_limit(pipe) || pipe->channel->ops->room(pipe->channel) == 0) {
 			set_blocked(pipe, now, true);
 			event_del(pipe->readable);
 			event_del(pipe->pause);
@@ -574,6 +588,22 @@ void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats
 	stats->held_bytes = pipe->held_bytes + pipe->raw_left;
 	stats->longest_turn_us = pipe->turns.longest_ns / 1000;
 	stats->longest_turn_cpu_us = pipe->turns.longest_cpu_ns / 1000;
+	stats->unacknowledged_bytes = pipe->channel ? pipe->channel->ops->unacknowledged(pipe->channel) : 0;
+}
+
+void nova_pipe_limit(struct nova_pipe *pipe, uint64_t bytes)
+{
+	pipe->limit = bytes;
+}
+
+/* The encoder holds what it has in the states READING (a pause is timed) and FLUSHING. */
+bool nova_pipe_idle(const struct nova_pipe *pipe)
+{
+	struct pollfd socket = { .fd = pipe->fd, .events = POLLIN };
+
+	if (pipe->broken || pipe->out_blocked || pipe->out != OUT_READING || nova_encoder_holds(pipe->encoder))
+		return false;
+	return poll(&socket, 1, 0) == 0;
 }
 
 const struct nova_codec_choice *nova_pipe_choices(const struct nova_pipe *pipe, size_t *count)

@@ -20,6 +20,7 @@ struct nova_pipe_stats {
 	uint64_t held_bytes;                        /* received, not yet taken by the socket */
 	uint64_t longest_turn_us;     /* of the loop, in our hands: by the clock, also while others ran, */
 	uint64_t longest_turn_cpu_us; /* and by the processor time that it took */
+	uint64_t unacknowledged_bytes;              /* encoded, not yet consumed over there (or not yet said so) */
 };
 
 struct nova_pipe_options {
@@ -39,6 +40,10 @@ struct nova_pipe *nova_pipe_new(struct event_base *base, const struct nova_link_
     struct nova_error *err);
 struct nova_pipe *nova_pipe_free(struct nova_pipe *pipe);
 void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats);
+/* At most so many encoded bytes on the way (and one block): the socket is not read meanwhile. 0: no limit. */
+void nova_pipe_limit(struct nova_pipe *pipe, uint64_t bytes);
+/* Everything that was written into the socket so far has been read, and has left the encoder. */
+bool nova_pipe_idle(const struct nova_pipe *pipe);
 /* With out.codec NOVA_CODEC_AUTO: the codecs chosen so far (see nova_encoder_choices), and the part of a core
  * that encoding may take. */
 const struct nova_codec_choice *nova_pipe_choices(const struct nova_pipe *pipe, size_t *count);

@@ -732,6 +732,7 @@ void session_stats(struct nova_session *session, struct nova_link_stats *stats)
 		.resent_bytes = session->resent_bytes,
 		.rate_now_bps = session->rate_bps,
 		.rtt_us = session->rtt_us,
+		.rtt_min_us = session->rtt_min_us,
 		.lanes = session->lanes_up,
 		.reconnects = session->reconnects,
 	};

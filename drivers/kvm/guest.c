@@ -212,7 +212,8 @@ static void failed_status(void *arg, json_t *result, const struct nova_error *fa
 
 	live->inquiry = NULL;
 	json_object_del(live->guest->runtime, "migration_error");
-	if (status && strcmp(status, "postmigrate") != 0)
+	/* Finishing or finished: stopped, and "RESUME" would come if it ran again. */
+	if (status && strcmp(status, "postmigrate") != 0 && strcmp(status, "finish-migrate") != 0)
 		nova_guest_set_state(
 		    live->guest, kvm_state_of(status, kvm_guest_role(live->guest)), "migration failed");
 	tell_migration(live, "failed", json_string_value(error) ?: "QEMU gave no reason");

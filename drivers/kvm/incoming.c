@@ -39,20 +39,28 @@ static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, s
 		return NOVA_STEP_FAILED;
 	kvm_guest_state(task->guest, NOVA_GUEST_INCOMING, "waits for its stream");
 	return kvm_task_qmp(
-	    task, "migrate-set-capabilities", kvm_migration_capabilities(false, postcopy), NULL, err);
+	    task, "migrate-set-capabilities", kvm_migration_capabilities(false, postcopy, kvm_direct(task)), NULL, err);
 }
 
 static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	return kvm_task_qmp(ctx, "migrate-set-parameters",
-	    json_pack("{s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0), NULL, err);
+	json_t *parameters = json_pack("{s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0);
+
+	kvm_direct_parameters(ctx, parameters);
+	return kvm_task_qmp(ctx, "migrate-set-parameters", parameters, NULL, err);
 }
 
 static enum nova_step_result listen_for_stream(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
 	char path[PATH_MAX];
+	json_t *uri;
 
+	if (kvm_direct(task)) {
+		uri = kvm_direct_listen_uri(task, err);
+		return uri ? kvm_task_qmp(task, "migrate-incoming", json_pack("{s:o}", "uri", uri), NULL, err) :
+			     NOVA_STEP_FAILED;
+	}
 	if (kvm_guest_socket(task->kvm, task->guest->name, "incoming.sock", path, sizeof(path), err) < 0)
 		return NOVA_STEP_FAILED;
 	json_object_set_new(task->result, "path", json_string(path));
@@ -87,9 +95,11 @@ KVM_VERB(in_prepare)
 	static const struct nova_step rows[] = {
 		{ "mark", mark_incoming },
 		{ "launch", kvm_launch_row, kvm_launch_undo, kvm_task_stop_waiting, KVM_START_LIMIT_MS },
+		{ "credentials", kvm_direct_credentials, kvm_direct_forget, kvm_task_stop_waiting },
 		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
 		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
 		{ "listen", listen_for_stream, NULL, kvm_task_stop_waiting },
+		{ "port", kvm_direct_port, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 	static const struct nova_step recover_rows[] = {

@@ -125,6 +125,7 @@ const struct nova_driver nova_driver_kvm = {
 		[NOVA_VERB_OUT_CANCEL] = kvm_out_cancel,
 		[NOVA_VERB_IN_PREPARE] = kvm_in_prepare,
 		[NOVA_VERB_CAPABILITIES] = kvm_capabilities,
+		[NOVA_VERB_ESTIMATE] = kvm_estimate,
 	},
 	.spec_params = kvm_spec_params,
 };

@@ -10,8 +10,9 @@
  *   qemu.c      one QEMU: process, QMP connection, log; outlives us
  *   guest.c     one guest's QEMU: events, states, exits
  *   task.c      a verb as a table of rows
+ *   direct.c    a stream from QEMU to QEMU, with QEMU's own TLS
  *   launch.c    starting and ending a guest's QEMU
- *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c   the verbs
+ *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c estimate.c   the verbs
  *
  * guest->runtime holds: pid, start_time, qmp (socket), migration {role, was_running, status}, snapshots,
  * disks_elsewhere (the other side of a migration owns the disks: never delete them), and "changed": members
@@ -200,10 +201,25 @@ const char *kvm_guest_role(const struct nova_guest *guest);
 /* query-migrate's answer as the members of struct nova_sample; new reference. */
 json_t *kvm_migration_sample(const json_t *info);
 /* Arguments of migrate-set-capabilities; new reference. */
-json_t *kvm_migration_capabilities(bool source, bool postcopy);
+json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd);
 /* Answer of query-migrate, of a QEMU in postcopy: wait until it knows that its stream is lost. If it had all
  * before, the task's result says "complete". */
 enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, struct nova_error *err);
+
+/* ---- the direct path (direct.c): for tasks whose arguments have an object "direct" ---- */
+
+bool kvm_direct(const struct kvm_task *task);
+/* {subjects: [...]} of our certificate; new reference. */
+json_t *kvm_direct_identity(const struct kvm *kvm, struct nova_error *err);
+/* Rows: give QEMU its credentials (done at once on the relay's path); learn the port it listens on. */
+enum nova_step_result kvm_direct_credentials(struct nova_run *run, void *ctx, struct nova_error *err);
+enum nova_step_result kvm_direct_forget(struct nova_run *run, void *ctx, struct nova_error *err);
+enum nova_step_result kvm_direct_port(struct nova_run *run, void *ctx, struct nova_error *err);
+/* Add what this path needs to the arguments of migrate-set-parameters. */
+void kvm_direct_parameters(const struct kvm_task *task, json_t *parameters);
+/* Where to connect to, where to listen; new reference, NULL and *err. */
+json_t *kvm_direct_uri(const struct kvm_task *task, struct nova_error *err);
+json_t *kvm_direct_listen_uri(const struct kvm_task *task, struct nova_error *err);
 
 /* ---- specification (spec.c, paths.c, argv.c) ---- */
 
@@ -340,5 +356,6 @@ KVM_VERB(out_query);
 KVM_VERB(out_set);
 KVM_VERB(out_cancel);
 KVM_VERB(in_prepare);
+KVM_VERB(estimate);
 
 #endif

@@ -3,7 +3,8 @@
  * outgoing.c - the source of a migration: OUT_PREPARE, OUT_START, OUT_QUERY, OUT_SET, OUT_CANCEL.
  *
  * QEMU streams into a unix socket of ours, without a limit of its own (the link paces) and with a
- * downtime-limit of 1 ms: the engine decides when to switch over by raising it. return-path is always on, so
+ * downtime-limit of 1 ms: the engine decides when to switch over, by halting the guest (one that has hardly
+ * written since the last look, QEMU switches over itself). return-path is always on, so
  * that "completed" means that the destination holds everything. auto-converge is on from the start, as it
  * cannot be enabled later, but capped at 1 % until OUT_SET asks for throttling.
  */
@@ -56,6 +57,13 @@ static enum nova_step_result prepare_answer(struct kvm_task *task, json_t *value
 	if ((!json_object_get(task->args, "spec") && check_adopted(spec, err) < 0) ||
 	    check_disks(spec, err) < 0)
 		return NOVA_STEP_FAILED;
+	if (json_is_true(json_object_get(task->args, "direct"))) {
+		json_t *identity = kvm_direct_identity(task->kvm, err);
+
+		if (!identity)
+			return NOVA_STEP_FAILED;
+		json_object_set_new(task->result, "direct", identity);
+	}
 	json_object_set_new(task->result, "memory_bytes", json_integer(kvm_spec_total_memory(spec)));
 	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(guest->state)));
 	json_object_set_new(task->result, "runtime",
@@ -85,7 +93,7 @@ KVM_VERB(out_prepare)
 
 /* ---- start ---------------------------------------------------------------------------------------- */
 
-json_t *kvm_migration_capabilities(bool source, bool postcopy)
+json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd)
 {
 	const struct {
 		const char *name;
@@ -95,6 +103,7 @@ json_t *kvm_migration_capabilities(bool source, bool postcopy)
 		{ "events", true },
 		{ "late-block-activate", true },
 		{ "postcopy-ram", postcopy },
+		{ "multifd", multifd },
 		{ "auto-converge", source },
 	};
 	json_t *list = json_array();
@@ -153,11 +162,11 @@ static enum nova_step_result note_status(struct nova_run *run, void *ctx, struct
 {
 	struct kvm_task *task = ctx;
 
-	if (json_object_get(task->args, "direct") && !json_is_false(json_object_get(task->args, "direct"))) {
-		nova_error_set(err, NOVA_INVALID, "kvm: the direct path is not supported: use the relay");
+	if (kvm_direct(task) && json_is_true(json_object_get(task->args, "postcopy"))) {
+		nova_error_set(err, NOVA_INVALID, "kvm: postcopy and the direct path exclude each other");
 		return NOVA_STEP_FAILED;
 	}
-	if (!kvm_spec_text(task->args, "path")) {
+	if (!kvm_direct(task) && !kvm_spec_text(task->args, "path")) {
 		nova_error_set(err, NOVA_INVALID, "path is missing: the unix socket to stream into");
 		return NOVA_STEP_FAILED;
 	}
@@ -170,28 +179,31 @@ static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, s
 	bool postcopy = json_is_true(json_object_get(task->args, "postcopy"));
 
 	return kvm_task_qmp(
-	    task, "migrate-set-capabilities", kvm_migration_capabilities(true, postcopy), NULL, err);
+	    task, "migrate-set-capabilities", kvm_migration_capabilities(true, postcopy, kvm_direct(task)), NULL, err);
 }
 
 static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
+	/* With 0 QEMU 7.2 would not look for dirty pages again before it switches over. */
 	json_int_t downtime_ms = kvm_spec_int(task->args, "downtime_limit_ms") ?: 1;
-
-	return kvm_task_qmp(task, "migrate-set-parameters",
+	json_t *parameters =
 	    json_pack("{s:i,s:i,s:I,s:i,s:i,s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0,
 	        "downtime-limit", downtime_ms, "cpu-throttle-initial", LEAST_THROTTLE,
 	        "cpu-throttle-increment", 99, "max-cpu-throttle", LEAST_THROTTLE,
-	        "throttle-trigger-threshold", 1),
-	    NULL, err);
+	        "throttle-trigger-threshold", 1);
+
+	kvm_direct_parameters(task, parameters);
+	return kvm_task_qmp(task, "migrate-set-parameters", parameters, NULL, err);
 }
 
 static enum nova_step_result migrate(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
+	json_t *uri = kvm_direct(task) ? kvm_direct_uri(task, err) :
+					 json_sprintf("unix:%s", kvm_spec_text(task->args, "path"));
 
-	return kvm_task_qmp(task, "migrate",
-	    json_pack("{s:o}", "uri", json_sprintf("unix:%s", kvm_spec_text(task->args, "path"))), NULL, err);
+	return uri ? kvm_task_qmp(task, "migrate", json_pack("{s:o}", "uri", uri), NULL, err) : NOVA_STEP_FAILED;
 }
 
 /* ---- a postcopy whose stream was lost goes on over a new one ---- */
@@ -256,6 +268,7 @@ KVM_VERB(out_start)
 	static const struct nova_step rows[] = {
 		{ "check", check_none, NULL, kvm_task_stop_waiting },
 		{ "status", note_status, forget_migration, kvm_task_stop_waiting },
+		{ "credentials", kvm_direct_credentials, kvm_direct_forget, kvm_task_stop_waiting },
 		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
 		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
 		{ "migrate", migrate, NULL, kvm_task_stop_waiting },
@@ -320,10 +333,31 @@ static enum nova_step_result ask_migration(struct nova_run *run, void *ctx, stru
 	return kvm_task_qmp(ctx, "query-migrate", NULL, sampled, err);
 }
 
+/* While QEMU writes the last pages and the devices it holds its big lock, and no question is answered. So
+ * the answer "finish-migrate" means that the whole stream is in the socket. */
+static enum nova_step_result end_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	static const char *const written[] = { "finish-migrate", "postmigrate", NULL };
+
+	json_object_set_new(
+	    task->result, "written", json_boolean(one_of(kvm_spec_text(value, "status") ?: "", written)));
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_end(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!json_is_true(json_object_get(task->args, "end")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "query-status", NULL, end_known, err);
+}
+
 KVM_VERB(out_query)
 {
 	static const struct nova_step rows[] = {
 		{ "ask", ask_migration, NULL, kvm_task_stop_waiting },
+		{ "end", ask_end, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 
@@ -381,9 +415,33 @@ static enum nova_step_result go_postcopy(struct nova_run *run, void *ctx, struct
 	return kvm_task_qmp(task, "migrate-start-postcopy", NULL, NULL, err);
 }
 
+/* A QEMU whose processors we stopped does not start them again when its migration fails; one that stopped
+ * them for the switch-over does. If it was quicker than we were, it is finishing already. */
+static enum nova_step_result halt_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_object_set_new(
+	    task->result, "halted", json_boolean(strcmp(kvm_spec_text(value, "status") ?: "", "paused") == 0));
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result stopped(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	return kvm_task_qmp(task, "query-status", NULL, halt_known, err);
+}
+
+static enum nova_step_result halt(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!json_is_true(json_object_get(task->args, "halt")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "stop", NULL, stopped, err);
+}
+
 KVM_VERB(out_set)
 {
 	static const struct nova_step rows[] = {
+		{ "halt", halt, NULL, kvm_task_stop_waiting },
 		{ "parameters", change_parameters, NULL, kvm_task_stop_waiting },
 		{ "postcopy", go_postcopy, NULL, kvm_task_stop_waiting },
 		{ NULL },

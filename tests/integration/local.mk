@@ -11,6 +11,8 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
 	tests/integration/resume_switchover.sh
 	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh \
 	tests/integration/kill_docker.sh
+	tests/integration/cut.sh tests/integration/relay_qemu.sh
+	tests/integration/cut.sh tests/integration/estimate.sh tests/integration/direct.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
 long_tests = tests/integration/checkpoint_docker.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \

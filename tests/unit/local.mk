@@ -123,3 +123,10 @@ tests_unit_test_confine_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_pipe_child
 tests_unit_test_pipe_child_SOURCES = tests/unit/test_pipe_child.c tests/unit/loop.h
 tests_unit_test_pipe_child_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_moves
+tests_unit_test_moves_SOURCES = tests/unit/test_moves.c
+tests_unit_test_moves_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_estimate
+tests_unit_test_estimate_SOURCES = tests/unit/test_estimate.c tests/unit/loop.h
+tests_unit_test_estimate_LDADD = $(UNIT_LDADD)

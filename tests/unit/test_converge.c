@@ -179,11 +179,11 @@ static void test_round_trips_and_bytes_in_flight_count(void **state)
 
 	nova_converge_poll(converge, &sample);
 	sample.iteration = 2;
-	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 100 + 100 + 30);
+	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 100 + 75 + 50);
 	sample.in_flight_bytes = 5 << 20;
-	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 100 + 50 + 100 + 30);
+	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 100 + 50 + 75 + 50);
 	sample.held_bytes = 10 << 20;
-	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 200 + 50 + 100 + 30);
+	assert_int_equal(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 200 + 50 + 75 + 50);
 	sample.link_bytes_per_s = 0;
 	assert_int_equal(
 	    nova_converge_poll(converge, &sample)->predicted_downtime_ms, -1); /* and no division by it */
@@ -201,6 +201,90 @@ static void test_compression_counts(void **state)
 	assert_true(packed.now_s < plain.now_s);
 	nova_converge_free(a);
 	nova_converge_free(b);
+}
+
+static void test_predicted_is_what_happens(void **state)
+{
+	static const double writes[] = { 1, 4, 20 }, links[] = { 12, 60, 120 };
+
+	for (size_t w = 0; w < 3; w++)
+		for (size_t l = 0; l < 3; l++) {
+			struct guest guest = new_guest(512, 256, writes[w], links[l], 2);
+			struct nova_converge *converge = new_converge(NOVA_STALL_WAIT, 300, 0);
+			struct nova_sample sample;
+			double real, predicted;
+
+			assert_int_equal(drive(converge, &guest, 600), NOVA_CONVERGE_SWITCH);
+			sample = sample_of(&guest);
+			predicted = (double)nova_converge_poll(converge, &sample)->predicted_downtime_ms;
+			real = true_pause_ms(&guest) + nova_converge_fixed_ms(converge);
+			if (predicted > real * 1.5 || real > predicted * 1.5)
+				fail_msg("writes %g link %g: %g ms, predicted %g", writes[w], links[l], real, predicted);
+			nova_converge_free(converge);
+		}
+}
+
+/* Half of the budget is good, a tenth is better, and it is only a moment away. */
+static void test_a_pause_that_fits_may_get_shorter(void **state)
+{
+	struct nova_sample sample = {
+		.now_ms = 1000, .iteration = 1, .remaining_bytes = 900u << 20, .total_bytes = 1u << 30, .link_bytes_per_s = 100 << 20
+	};
+	struct nova_converge *converge = new_converge(NOVA_STALL_WAIT, 300, 0);
+
+	nova_converge_poll(converge, &sample);
+	sample.iteration = 2;
+	for (uint64_t mib = 60; mib > 0; mib -= 10) { /* far beyond the budget, then well within it */
+		const struct nova_converge_decision *decision;
+
+		sample.now_ms += 100;
+		sample.remaining_bytes = (mib > 20 ? mib : mib / 2) << 20;
+		decision = nova_converge_poll(converge, &sample);
+		assert_int_equal(decision->action, NOVA_CONVERGE_CONTINUE);
+		assert_true(mib > 20 || decision->eta_ms == 0);
+	}
+	sample.remaining_bytes = 100 << 10;
+	assert_int_equal(nova_converge_poll(converge, &sample)->action, NOVA_CONVERGE_SWITCH);
+	nova_converge_free(converge);
+
+	/* It does not get shorter any more: now. */
+	converge = new_converge(NOVA_STALL_WAIT, 300, 0);
+	sample.iteration = 1;
+	nova_converge_poll(converge, &sample);
+	sample.iteration = 2;
+	sample.remaining_bytes = 15 << 20;
+	assert_int_equal(nova_converge_poll(converge, &sample)->action, NOVA_CONVERGE_CONTINUE);
+	assert_int_equal(nova_converge_poll(converge, &sample)->action, NOVA_CONVERGE_SWITCH);
+	nova_converge_free(converge);
+}
+
+/* The first pass shrank by half; what is sent again shrinks by a hundred, and that is what the pause is of. */
+static void test_pages_sent_again_shrink_differently(void **state)
+{
+	struct nova_sample sample = {
+		.now_ms = 1000, .iteration = 1, .remaining_bytes = 900u << 20, .total_bytes = 1u << 30, .link_bytes_per_s = 10 << 20
+	};
+	struct nova_converge *converge = new_converge(NOVA_STALL_WAIT, 300, 0);
+
+	for (int i = 0; i < 20; i++) {
+		sample.now_ms += 1000;
+		sample.transferred_bytes += 20 << 20;
+		sample.wire_bytes += 10 << 20;
+		nova_converge_poll(converge, &sample);
+	}
+	assert_true(nova_converge_again_ratio(converge) == 0);
+	sample.iteration = 2;
+	sample.remaining_bytes = 60 << 20;
+	assert_in_range(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 2900, 3100);
+	sample.now_ms += 100;
+	sample.transferred_bytes += 20 << 20;
+	sample.wire_bytes += 200 << 10;
+	nova_converge_poll(converge, &sample);
+	assert_true(nova_converge_again_ratio(converge) > 90);
+	/* 40 MiB at a thousandfold ratio would be 40 ms; the encoder has been seen to take 200 MiB a second */
+	sample.remaining_bytes = 40 << 20;
+	assert_in_range(nova_converge_poll(converge, &sample)->predicted_downtime_ms, 200, 260);
+	nova_converge_free(converge);
 }
 
 /* ---- guests that do not ---- */
@@ -464,6 +548,9 @@ int main(void)
 		cmocka_unit_test(test_switch_fits_for_all_guests_that_converge),
 		cmocka_unit_test(test_round_trips_and_bytes_in_flight_count),
 		cmocka_unit_test(test_compression_counts),
+		cmocka_unit_test(test_predicted_is_what_happens),
+		cmocka_unit_test(test_a_pause_that_fits_may_get_shorter),
+		cmocka_unit_test(test_pages_sent_again_shrink_differently),
 		cmocka_unit_test(test_wait_waits_until_its_limit),
 		cmocka_unit_test(test_abort_gives_up),
 		cmocka_unit_test(test_force_switches_at_a_good_moment),

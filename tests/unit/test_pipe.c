@@ -400,6 +400,59 @@ static void test_backpressure(void **state)
 	free(stream.data);
 }
 
+/* A wide window, and a limit below it: what is on the way stays within the limit and one block, and all
+ * arrives; nobody tells the pipe when there is less on the way. */
+static void test_limit_on_the_way(void **state)
+{
+	const uint64_t limit = 100000;
+	struct stream stream = load();
+	size_t sent = 0, got = 0;
+	struct scene s;
+
+	scene_open(&s, NOVA_CODEC_NONE, 4 << 20);
+	nova_pipe_limit(s.a.pipe, limit);
+	while (!pull(s.b.socket, stream.data, stream.length, &got, 60000)) {
+		push(s.a.socket, stream.data, stream.length, &sent);
+		turn(&s);
+	}
+	assert_int_equal(got, stream.length);
+	assert_true(s.a.end->most > limit / 2 && s.a.end->most <= limit + NOVA_MESSAGE_MAX);
+	scene_close(&s);
+	free(stream.data);
+}
+
+/* Idle means: nothing in the socket, nothing in the encoder. Only then a digest is of all that was written. */
+static void test_idle(void **state)
+{
+	struct stream stream = load();
+	size_t part = stream.length / 2, got = 0;
+	uint8_t digest[16];
+	uint64_t taken = 0;
+	struct scene s;
+
+	scene_open(&s, NOVA_CODEC_LZ4, 4 << 20);
+	assert_true(nova_pipe_idle(s.a.pipe));
+	for (size_t at = 0; at < part;) {
+		ssize_t n = write(s.a.socket, stream.data + at, part - at < 50000 ? part - at : 50000);
+
+		at += n > 0 ? (size_t)n : 0;
+		assert_true(n <= 0 || !nova_pipe_idle(s.a.pipe));
+		turn(&s);
+		pull(s.b.socket, stream.data, stream.length, &got, SIZE_MAX);
+	}
+	for (int i = 0; i < 100000 && !nova_pipe_idle(s.a.pipe); i++)
+		turn(&s);
+	nova_pipe_digest_out(s.a.pipe, digest, &taken);
+	assert_int_equal(taken, part);
+	for (int i = 0; i < 100000 && got < part; i++) {
+		turn(&s);
+		pull(s.b.socket, stream.data, stream.length, &got, SIZE_MAX);
+	}
+	assert_int_equal(got, part);
+	scene_close(&s);
+	free(stream.data);
+}
+
 /* A few messages that unpack to very much: they wait packed. */
 static void test_no_bomb(void **state)
 {
@@ -497,6 +550,8 @@ int main(void)
 		cmocka_unit_test(test_narrow_window),
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_backpressure),
+		cmocka_unit_test(test_limit_on_the_way),
+		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_no_bomb),
 		cmocka_unit_test(test_channel_lost),
 		cmocka_unit_test(test_socket_lost),
