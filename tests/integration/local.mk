@@ -1,25 +1,20 @@
 # Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
-integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh \
-	tests/integration/bandwidth.sh tests/integration/interrupt.sh tests/integration/refuse.sh \
-	tests/integration/identity.sh tests/integration/kill_qemu.sh \
-	tests/integration/cut.sh tests/integration/relay_qemu.sh \
-	tests/integration/resume_switchover.sh \
-	tests/integration/remote.sh \
-	tests/integration/audit.sh
-	tests/integration/resume_switchover.sh
-	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh \
-	tests/integration/kill_docker.sh
-	tests/integration/cut.sh tests/integration/relay_qemu.sh
-	tests/integration/cut.sh tests/integration/estimate.sh tests/integration/direct.sh
+integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh tests/integration/bandwidth.sh \
+	tests/integration/interrupt.sh tests/integration/refuse.sh tests/integration/identity.sh \
+	tests/integration/kill_qemu.sh tests/integration/cut.sh tests/integration/relay_qemu.sh \
+	tests/integration/resume_switchover.sh tests/integration/remote.sh tests/integration/audit.sh \
+	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
+	tests/integration/estimate.sh tests/integration/direct.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
-long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
-long_tests = tests/integration/checkpoint_docker.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
-	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
-	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
-	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh \
-	tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
+long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh \
+	tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh \
+	tests/integration/shared_disk.sh tests/integration/checkpoint_docker.sh tests/integration/readopt.sh \
+	tests/integration/there_and_back.sh tests/integration/big_guest.sh tests/integration/stall_abort.sh \
+	tests/integration/stall_force.sh tests/integration/stall_postcopy.sh tests/integration/stall_throttle.sh \
+	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
+	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
 	tests/integration/resume_postcopy.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
@@ -38,8 +33,8 @@ check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc \
+	tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
