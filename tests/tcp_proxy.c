@@ -255,6 +255,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: tcp_proxy LISTEN-ADDRESS[:PORT] TARGET-ADDRESS:PORT CONTROL\n");
 		return 2;
 	}
+	signal(SIGPIPE, SIG_IGN); /* who fell silent has often hung up when we speak again */
 	proxy.base = event_base_new();
 	control = open_control(&proxy, argv[3]);
 	listener = evconnlistener_new_bind(proxy.base, on_accept, &proxy,
