@@ -7,6 +7,7 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh te
 	tests/integration/resume_switchover.sh tests/integration/remote.sh tests/integration/audit.sh \
 	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
 	tests/integration/estimate.sh tests/integration/direct.sh
+integration_tests += tests/integration/hardening.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh \
 	tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh \
@@ -16,6 +17,7 @@ long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/in
 	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
 	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
 	tests/integration/resume_postcopy.sh
+long_tests += tests/integration/doubt.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
