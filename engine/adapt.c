@@ -8,8 +8,8 @@
  * follow from typical figures, scaled by how the measured tier compares with its own: content that packs
  * badly with one does so with all.
  *
- * A tier is left when another promises a gain of 8 %, at most every 400 ms; between levels of zstd 12 % and
- * 2 s, since another level forgets the window, unless it is 1.4 times slower than the best. Of tiers that take
+ * A tier is left when another promises a gain of 8 %, at most every 400 ms; between levels of zstd 4 % and
+ * 3 s, since another level forgets the window, unless it is 1.3 times slower than the best. Of tiers that take
  * equally long the cheapest wins: the processor has other work. When we have to wait for a processor, others
  * want it, too: the share shrinks by the part of the time that we waited. Tiers whose smallest block (8 KiB)
  * takes more than a millisecond are not used: the loop must turn. While the link shows no limit, it is taken
@@ -24,9 +24,9 @@
 #define GAIN_MIN 1.08
 #define DWELL_MS 400u
 #define SEND_RATE 1.5e9 /* bytes a second and core: TLS, sockets, copies */
-#define ZSTD_GAIN_MIN 1.12
-#define ZSTD_GAIN_AT_ONCE 1.4
-#define ZSTD_DWELL_MS 2000u
+#define ZSTD_GAIN_MIN 1.04
+#define ZSTD_GAIN_AT_ONCE 1.3
+#define ZSTD_DWELL_MS 3000u
 #define RATE_MIN 8e6 /* bytes a second: a block of 8 KiB in a millisecond */
 #define SHARE_DEFAULT 0.85
 #define SHARE_MIN 0.05
@@ -43,13 +43,13 @@ struct tier {
 /* Measured on files, text and noise; only how they compare with each other matters. */
 static const struct tier tiers[] = {
 	{ NOVA_CODEC_NONE, 1, 15e9, 1.00 },
-	{ NOVA_CODEC_LZ4, 1, 550e6, 2.01 },
-	{ NOVA_CODEC_ZSTD, 1, 300e6, 3.12 },
-	{ NOVA_CODEC_ZSTD, 3, 170e6, 3.55 },
-	{ NOVA_CODEC_ZSTD, 5, 100e6, 3.66 },
-	{ NOVA_CODEC_ZSTD, 6, 75e6, 3.78 },
-	{ NOVA_CODEC_ZSTD, 7, 58e6, 3.88 },
-	{ NOVA_CODEC_ZSTD, 8, 45e6, 4.00 },
+	{ NOVA_CODEC_LZ4, 1, 550e6, 2.20 },
+	{ NOVA_CODEC_ZSTD, 1, 300e6, 3.50 },
+	{ NOVA_CODEC_ZSTD, 3, 170e6, 3.71 },
+	{ NOVA_CODEC_ZSTD, 5, 100e6, 3.77 },
+	{ NOVA_CODEC_ZSTD, 6, 75e6, 3.91 },
+	{ NOVA_CODEC_ZSTD, 7, 58e6, 4.01 },
+	{ NOVA_CODEC_ZSTD, 8, 45e6, 4.10 },
 };
 #define N_TIERS (sizeof(tiers) / sizeof(*tiers))
 #define FIRST_TIER 1u /* that packs */

@@ -15,7 +15,7 @@ struct nova_adapt *nova_adapt_new(struct nova_error *err);
 struct nova_adapt *nova_adapt_free(struct nova_adapt *adapt);
 /* The part of one core that encoding and sending may take, 0.05 to 1; 0: the default. */
 void nova_adapt_cpu_share(struct nova_adapt *adapt, double share);
-/* A body of that many bytes became packed bytes in ns nanoseconds, with the codec chosen. */
+/* A body of that many bytes became packed bytes in ns nanoseconds of processor time, with the codec chosen. */
 void nova_adapt_block(struct nova_adapt *adapt, size_t body, size_t packed, uint64_t ns);
 /* A block left with the codec chosen: for the log. */
 void nova_adapt_sent(struct nova_adapt *adapt, size_t raw, size_t packed);

@@ -433,11 +433,11 @@ static void fit_block(struct nova_encoder *enc, size_t length, uint64_t ns)
 static int pack(struct nova_encoder *enc, enum nova_codec codec, size_t length, const uint8_t **packed,
     size_t *packed_length, bool *fresh, struct nova_error *err)
 {
-	uint64_t began = nova_codec_clock_ns(), ns;
+	uint64_t began = nova_codec_cpu_ns(), ns;
 
 	if (nova_packer_pack(enc->packer, codec, enc->level, length, packed, packed_length, fresh, err) < 0)
 		return -1;
-	ns = nova_codec_clock_ns() - began;
+	ns = nova_codec_cpu_ns() - began;
 	fit_block(enc, length, ns);
 	if (enc->adapt && codec == enc->codec)
 		nova_adapt_block(enc->adapt, length, *packed_length, ns);

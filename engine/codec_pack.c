@@ -8,7 +8,7 @@
  * zstd frame cannot change its level: a new level begins a new frame, and so forgets the window. The window is
  * 16 MiB, searched for long matches (zstd's long distance matcher) at every level: programs and libraries
  * repeat themselves far apart. Memory: packer 1.2 MiB with LZ4, and what zstd takes for its window (19 to
- * 28 MiB, by level) once it is used; unpacker 0.6 MiB, and 17 MiB with zstd.
+ * 22 MiB, by level) once it is used; unpacker 0.6 MiB, and 17 MiB with zstd.
  */
 #include "codec_pack.h"
 
@@ -21,6 +21,8 @@
 #define CHAIN_BYTES (512u * 1024)
 #define DICT_BYTES (64u * 1024)
 #define WINDOW_LOG 24
+#define LEVEL_LARGE 5 /* from here on zstd's tables are large: clearing them would take longer than a turn, */
+#define TABLE_LOG 18  /* so they have this size; the long matches do not need them */
 #define RANDOM_SAMPLES_MIN 1024u /* bytes looked at; of fewer nothing is said */
 #define PACKED_MAX (NOVA_BODY_MAX + NOVA_BODY_MAX / 128 + 1024)
 
@@ -99,6 +101,10 @@ static int open_frame(struct nova_packer *packer, int level, struct nova_error *
 		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_windowLog, WINDOW_LOG);
 	if (!ZSTD_isError(rc))
 		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_enableLongDistanceMatching, 1);
+	if (!ZSTD_isError(rc) && level >= LEVEL_LARGE)
+		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_hashLog, TABLE_LOG);
+	if (!ZSTD_isError(rc) && level >= LEVEL_LARGE)
+		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_chainLog, TABLE_LOG);
 	if (ZSTD_isError(rc))
 		return nova_error_set(err, NOVA_SYSTEM, "zstd level %d: %s", level, ZSTD_getErrorName(rc));
 	packer->zstd_open = true;
@@ -147,11 +153,11 @@ int nova_packer_pack(struct nova_packer *packer, enum nova_codec codec, int leve
 }
 
 /* In n random bytes each value comes n / 256 times, and the squares of these counts add up to n + n * n / 256.
- * What packs at all is far above: by a tenth is enough to call it something. About 4000 bytes are looked at. */
+ * What packs at all is far above: by a tenth is enough to call it something. About 2000 bytes are looked at. */
 bool nova_looks_random(const uint8_t *data, size_t length)
 {
 	uint32_t counts[256] = { 0 };
-	size_t stride = length / 4096 | 1; /* odd: fields of a structure do not hide */
+	size_t stride = length / 2048 | 1; /* odd: fields of a structure do not hide */
 	uint64_t n = 0, squares = 0;
 
 	for (size_t at = 0; at < length; at += stride, n++)

@@ -136,22 +136,14 @@ struct turn {
 	uint64_t began_ns, began_cpu_ns;
 };
 
-static uint64_t cpu_clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static struct turn begin_turn(void)
 {
-	return (struct turn) { nova_codec_clock_ns(), cpu_clock_ns() };
+	return (struct turn) { nova_codec_clock_ns(), nova_codec_cpu_ns() };
 }
 
 static void end_turn(struct nova_pipe *pipe, const struct turn *turn)
 {
-	uint64_t ns = nova_codec_clock_ns() - turn->began_ns, cpu_ns = cpu_clock_ns() - turn->began_cpu_ns;
+	uint64_t ns = nova_codec_clock_ns() - turn->began_ns, cpu_ns = nova_codec_cpu_ns() - turn->began_cpu_ns;
 
 	pipe->turns.ns += ns;
 	pipe->turns.cpu_ns += cpu_ns;

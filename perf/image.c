@@ -34,12 +34,16 @@ static uint8_t *page_of(const struct image *image, size_t i)
 
 static struct image *filling; /* from files: these pages */
 static size_t file_next, file_end;
+static size_t files_seen, files_used; /* pages of files: of the walk so far, and that an image had before */
 
 static int take_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	int fd;
 
 	if (type != FTW_F || st->st_size < 65536)
+		return 0;
+	files_seen += (size_t)st->st_size / PAGE;
+	if (files_seen <= files_used)
 		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	while (fd >= 0 && file_next < file_end) {
@@ -83,6 +87,24 @@ static void fill_noise(uint8_t *page)
 	}
 }
 
+void image_renew(struct image *image)
+{
+	size_t pages = image->pages;
+
+	filling = image;
+	file_next = files_seen = 0;
+	file_end = pages / 3;
+	nftw("/usr/bin", take_file, 20, FTW_PHYS);
+	nftw("/usr/lib", take_file, 20, FTW_PHYS);
+	for (size_t i = file_next; i < pages / 3 * 2; i++)
+		fill_text(page_of(image, i));
+	for (size_t i = pages / 3 * 2; i < pages * 5 / 6; i++)
+		fill_noise(page_of(image, i));
+	for (size_t i = pages * 5 / 6; i < pages; i++)
+		memcpy(page_of(image, i), page_of(image, i % 16 * 97 % pages), PAGE);
+	files_used = files_seen;
+}
+
 void image_build(struct image *image, size_t mib)
 {
 	size_t pages = mib * 256;
@@ -95,17 +117,7 @@ void image_build(struct image *image, size_t mib)
 		for (int k = 0; k < 8; k++)
 			p[k] = (uint8_t)((i << 12 | 0x28) >> (56 - 8 * k));
 	}
-	filling = image;
-	file_next = 0;
-	file_end = pages / 3;
-	nftw("/usr/bin", take_file, 20, FTW_PHYS);
-	nftw("/usr/lib", take_file, 20, FTW_PHYS);
-	for (size_t i = file_next; i < pages / 3 * 2; i++)
-		fill_text(page_of(image, i));
-	for (size_t i = pages / 3 * 2; i < pages * 5 / 6; i++)
-		fill_noise(page_of(image, i));
-	for (size_t i = pages * 5 / 6; i < pages; i++)
-		memcpy(page_of(image, i), page_of(image, i % 16 * 97 % pages), PAGE);
+	image_renew(image);
 }
 
 void image_edit(struct image *image)

@@ -29,7 +29,7 @@ static void truth(const struct world *w, enum nova_codec codec, int level, doubl
 		typical_ratio = 1.9;
 	} else if (codec == NOVA_CODEC_ZSTD) {
 		static const double rates[] = { 0, 320e6, 0, 165e6, 0, 95e6, 77e6, 60e6, 44e6 };
-		static const double ratios[] = { 0, 3.0, 0, 3.4, 0, 3.6, 3.75, 3.85, 3.95 };
+		static const double ratios[] = { 0, 3.3, 0, 3.5, 0, 3.6, 3.75, 3.85, 3.95 };
 
 		typical_rate = rates[level];
 		typical_ratio = ratios[level];
