@@ -67,6 +67,7 @@ struct nova_adapt {
 	uint64_t full_ms;   /* last then */
 	uint64_t changed_ms;
 	bool link_known;
+	bool packing; /* since the last choice something was packed */
 	struct measured measured[N_TIERS];
 	uint64_t body, packed, ns; /* of the tier in use, not yet in measured */
 	uint64_t last_ms;
@@ -125,6 +126,7 @@ static void take_sample(struct nova_adapt *a)
 
 void nova_adapt_block(struct nova_adapt *a, size_t body, size_t packed, uint64_t ns)
 {
+	a->packing = true;
 	a->body += body;
 	a->packed += packed;
 	a->ns += ns;
@@ -298,6 +300,9 @@ bool nova_adapt_link(struct nova_adapt *a, uint64_t now_ms, double bytes_per_sec
 		a->changed_ms = now_ms;
 		a->log[0].link_Bps = (uint64_t)a->link;
 	}
+	if (a->now >= FIRST_TIER && !a->packing)
+		return false; /* all of it was noise, or as before: nothing was learned */
+	a->packing = false;
 	best = best_tier(a, &best_cost);
 	if (best == a->now || now_ms - a->changed_ms < DWELL_MS ||
 	    !worth_it(a, best, best_cost, now_ms - a->changed_ms))

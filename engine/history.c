@@ -117,7 +117,7 @@ struct nova_history *nova_history_new(size_t budget_bytes, bool by_content, stru
 		free(h);
 		return NULL;
 	}
-	madvise(map, h->map_bytes, MADV_HUGEPAGE); /* a wish: fewer faults and TLB misses */
+	/* No huge pages: clearing one takes longer than a turn of the loop where a hypervisor is below us. */
 	lay_out(h, map, by_content);
 	return h;
 }
