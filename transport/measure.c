@@ -8,8 +8,8 @@
  * as a whole: it holds 2 ms of the rate.
  *
  * Lanes: one TCP connection fills most links. When the socket is the limit, no rate limit applies and the
- * round trip is at least 5 ms, one more is tried (up to 8); if two seconds later the rate has not grown by a
- * tenth, it stays at that. The extra lane is kept: it does no harm.
+ * round trip is at least 5 ms, twice as many are tried (up to 8); if two seconds later the rate has not grown by
+ * a tenth, it stays at that. The extra lanes are kept: they do no harm.
  */
 #include "link.h"
 
@@ -97,7 +97,7 @@ static void consider_lane(struct nova_session *session, uint64_t now_ns)
 	}
 	session->try_lane.rate_bps = session->rate_bps;
 	session->try_lane.at_ns = now_ns;
-	session->lanes_wanted = session->lanes_up + 1;
+	session->lanes_wanted = session->lanes_up * 2 < LANES_AUTO_MAX ? session->lanes_up * 2 : LANES_AUTO_MAX;
 	dial_start(session, 0);
 }
 
