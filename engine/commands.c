@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "audit.h"
+#include "baseline_store.h"
 #include "cleanup.h"
 #include "converge.h"
 #include "estimate.h"
@@ -260,6 +261,26 @@ STARTER(cmd_audit)
 	return result ? answer(host, result, done, arg, err) : NULL;
 }
 
+STARTER(cmd_baseline)
+{
+	const char *guest = json_string_value(json_object_get(args, "guest"));
+	uint64_t bytes;
+	int count;
+
+	if (!strcmp(text(args, "what"), "list"))
+		return answer(host, nova_baselines_list(host->baselines, who, guest), done, arg, err);
+	if (!guest == !json_is_true(json_object_get(args, "all"))) {
+		nova_error_set(err, NOVA_INVALID, "baseline drop: name a guest, or say all");
+		return NULL;
+	}
+	count = nova_baselines_drop_all(host->baselines, who, guest, &bytes);
+	if (guest && !count) {
+		nova_error_set(err, NOVA_INVALID, "there is no baseline of a guest '%.60s': see novacron baseline list", guest);
+		return NULL;
+	}
+	return answer(host, json_pack("{s:i, s:I}", "dropped", count, "freed_bytes", (json_int_t)bytes), done, arg, err);
+}
+
 /* ---- one-call verbs ---- */
 
 #define VERB(name, VERB) \
@@ -350,6 +371,7 @@ PARAMS p_migrate[] = {
 	{ "stop-timeout", NOVA_T_DURATION, .min = 0, .max = 3600000, .fallback = "30s", .metavar = "TIME", .help = "cold: how long the guest may take to shut down before it is forced" },
 	{ "codec", NOVA_T_CHOICE, .choices = "auto|none|lz4|zstd", .fallback = "auto", .metavar = "CODEC", .help = "how pages are packed" },
 	{ "history", NOVA_T_BYTES, .min = 0, .max = (int64_t)1 << 36, .metavar = "SIZE", .help = "memory for page history on both sides; default: a quarter of the guest's, at most 1GiB" },
+	{ "baseline", NOVA_T_BOOL, .fallback = "yes", .help = "use what the destination holds of the guest from earlier (default; --no-baseline: do not)" },
 	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .metavar = "TIME", .help = "how long to redial a lost connection; default: the daemon's" },
 	{ "lanes", NOVA_T_INT, .min = 0, .max = 16, .fallback = "0", .metavar = "N", .help = "TCP connections to use; 0: as many as it takes" },
 	END,
@@ -415,6 +437,14 @@ PARAMS p_audit[] = {
 	END,
 };
 
+PARAMS p_baseline[] = {
+	{ "what", NOVA_T_CHOICE, .choices = "list|drop", .required = true, .positional = true, .metavar = "WHAT",
+	    .help = "list: what is kept; drop: remove it" },
+	{ "guest", NOVA_T_STRING, .positional = true, .metavar = "GUEST", .help = "only of this guest" },
+	{ "all", NOVA_T_BOOL, .help = "drop: of every guest" },
+	END,
+};
+
 static const struct nova_command commands[] = {
 	{ "create", "define a guest and prepare what it needs", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
 	{ "start", "start a guest", NOVA_ROLE_OPERATOR, p_start, .start = cmd_start },
@@ -446,6 +476,7 @@ static const struct nova_command commands[] = {
 	{ "metrics", "show counters", NOVA_ROLE_VIEWER, p_metrics, .start = cmd_metrics },
 	{ "audit", "check or show the audit log", NOVA_ROLE_ADMIN, p_audit, .start = cmd_audit },
 	{ "doctor", "check this host and its configuration, and say what to do", NOVA_ROLE_ADMIN, p_none, .start = nova_cmd_doctor },
+	{ "baseline", "list or drop what is kept of the memory of guests that were here", NOVA_ROLE_OPERATOR, p_baseline, .start = cmd_baseline },
 	{ "about", "say who this daemon is", NOVA_ROLE_VIEWER, p_none, .hidden = true, .start = cmd_about },
 };
 

@@ -5,6 +5,7 @@
  * (commands.c, verbs.c, migrate_*.c) and what a restart finds (recover.c).
  */
 #include "audit.h"
+#include "baseline_store.h"
 #include "host.h"
 
 #include <errno.h>
@@ -303,6 +304,16 @@ static int open_control(struct nova_host *host, struct nova_error *err)
 	return host->control ? 0 : -1;
 }
 
+/* Without them migrations take more bytes, that is all. */
+static void open_baselines(struct nova_host *host)
+{
+	struct nova_error err;
+
+	host->baselines = nova_baselines_open(host, &err);
+	if (!host->baselines)
+		nova_host_log(host, NOVA_LOG_WARNING, "no baselines: %s", err.text);
+}
+
 static int open_all(struct nova_host *host, struct nova_error *err)
 {
 	if (make_directory(nova_config_text(host->config, "state-dir"), err) < 0 ||
@@ -314,6 +325,7 @@ static int open_all(struct nova_host *host, struct nova_error *err)
 	host->audit = nova_audit_open(nova_config_text(host->config, "state-dir"), err);
 	if (!host->audit)
 		return -1;
+	open_baselines(host);
 	if (open_drivers(host, err) < 0 || open_links(host, err) < 0 || nova_recover(host, err) < 0)
 		return -1;
 	return open_control(host, err);
@@ -360,6 +372,7 @@ struct nova_host *nova_host_free(struct nova_host *host)
 	nova_incoming_close_all(host);
 	while (!TAILQ_EMPTY(&host->guests))
 		nova_entry_free(TAILQ_FIRST(&host->guests));
+	nova_baselines_close(host->baselines);
 	if (host->links)
 		host->plugins->links->close(host->links);
 	for (size_t i = 0; i < host->slot_count; i++) {

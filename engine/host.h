@@ -77,6 +77,8 @@ struct nova_job {
 	void (*on_end)(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err);
 	/* IN_DOUBT: keep the job and see to it; otherwise NULL. */
 	void (*on_doubt)(struct nova_job *job);
+	/* It was undone: begin anew (nova_job_again) and say true, or let it end. May be NULL. */
+	bool (*again)(struct nova_job *job, const struct nova_error *why);
 	void (*free_ctx)(struct nova_job *job);
 	void *ctx;                   /* owned: the operation's own */
 	struct nova_debt *debt;      /* owned: for an end that the journal cannot take down */
@@ -98,6 +100,7 @@ struct nova_host {
 	struct nova_store *store;         /* owned */
 	struct nova_metrics *metrics;     /* owned */
 	struct nova_audit *audit;         /* owned */
+	struct nova_baselines *baselines; /* owned; NULL: nothing can be kept */
 	struct nova_slot *slots;          /* owned array */
 	size_t slot_count;
 	struct nova_entries guests;
@@ -193,6 +196,8 @@ struct nova_job *nova_job_new(struct nova_host *host, const char *kind, const ch
 /* Journal it and run its table. The job has the guest (if any) from here on. On failure it is freed. */
 int nova_job_start(struct nova_job *job, const struct nova_step *steps, const char *start_at, bool undo_only,
     struct nova_error *err);
+/* The job's table once more, from its first row; its token and arguments may be new. */
+int nova_job_again(struct nova_job *job, struct nova_error *err);
 /* Let done wait for the end of the job; the handle only stops waiting. */
 struct nova_op *nova_job_wait(struct nova_job *job, nova_done_fn done, void *arg, struct nova_error *err);
 struct nova_job *nova_job_find(struct nova_host *host, const char *id);

@@ -231,10 +231,20 @@ static void run_ended(void *ctx, enum nova_outcome outcome, const struct nova_er
 	struct nova_job *job = ctx;
 
 	job->run = NULL; /* freed by the runner after this call */
+	if (outcome == NOVA_UNDONE && job->again && job->again(job, err))
+		return;
 	nova_job_settle(job, outcome, err, notes);
 }
 
 static const struct nova_run_events run_events = { before_row, run_ended };
+
+int nova_job_again(struct nova_job *job, struct nova_error *err)
+{
+	if (nova_job_save(job, "", false, err) < 0)
+		return -1;
+	job->run = nova_run_new(job->host->base, job->steps, NULL, false, &run_events, job, err);
+	return job->run ? 0 : -1;
+}
 
 int nova_job_start(struct nova_job *job, const struct nova_step *steps, const char *start_at, bool undo_only,
     struct nova_error *err)

@@ -40,6 +40,15 @@ libnova_la_SOURCES += \
 	engine/store.c \
 	engine/store.h
 
+# what is kept of guests that were here
+libnova_la_SOURCES += \
+	engine/baseline_store.c \
+	engine/baseline_store.h \
+	engine/chore.c \
+	engine/chore.h \
+	engine/migrate_baseline.c \
+	engine/migrate_baseline.h
+
 # the host: guests, jobs, commands, migrations
 libnova_la_SOURCES += \
 	engine/admission.c \

@@ -5,13 +5,14 @@
  * The conversation, over one session that the source dials (requests of the control channel):
  *
  *   source                                   destination
- *   reserve {token, guest, spec, ...}   ->   admit, prepare a paused guest; the answer is the reservation
+ *   reserve {token, guest, spec, ...}   ->   admit, prepare a paused guest; the answer is the reservation, and what
+ *                                            is held of the guest from earlier (migrate_baseline.h)
  *   channel 1 (STREAM)                  =>   the guest's state, both directions through the codec; on the direct
  *                                            path hypervisor to hypervisor instead, and then without a digest
  *   commit {token, digest, raw_bytes}   ->   when the guest is loaded: compare, write the decision, let it run;
  *                                            the answer says so
- *   abort {token}                       ->   undo; the answer comes when nothing is left
- *                       failed {token}  <-   the destination had to give up
+ *   abort {token}                       ->   undo; the answer comes when nothing is left (baseline_damaged: why)
+ *                       failed {token}  <-   the destination had to give up (the same)
  *   outcome {token}                     ->   what was decided; undecided becomes aborted first
  *   recover {token}                     ->   a new session, the stream of a postcopy was lost: the guest's hypervisor
  *                                            waits for the rest; or the answer is {complete}: it had all
@@ -54,6 +55,9 @@ struct nova_source {
 	struct nova_converge *converge;   /* owned */
 	struct nova_doubt *doubt;         /* owned */
 	struct nova_rejoin *rejoin;       /* owned: a postcopy has lost its stream */
+	struct nova_base_use *base;       /* owned; NULL: cold, or not begun */
+	json_t *offer;                    /* owned: baseline that the destination has */
+	bool base_damaged;                /* the destination says so */
 	json_t *spec;                     /* owned: for the destination */
 	json_t *identity;                 /* owned: who the direct path's stream comes from; NULL: there is no such path */
 	json_t *direct_to;                /* owned: where the destination waits for it */

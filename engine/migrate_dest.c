@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "estimate.h"
+#include "migrate_baseline.h"
 #include "migrate.h"
 #include "pipe_child.h"
 
@@ -41,6 +42,7 @@ struct dest {
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
 	struct nova_op *op;                   /* owned: the driver gets ready for it */
 	json_t *direct;                       /* owned: where the guest waits for its stream; NULL: for ours */
+	struct nova_base_use *base;           /* owned; NULL: not begun, or cold */
 };
 
 static const char *text_of(const json_t *object, const char *name)
@@ -167,6 +169,37 @@ static enum nova_step_result undo_prepare(struct nova_run *run, void *ctx, struc
 	return nova_job_call(job, NOVA_VERB_DELETE, json_pack("{s:b, s:b}", "keep_disks", 1, "force", 1), err);
 }
 
+/* ---- offer: what is held of the guest from earlier ---- */
+
+static void base_ready(struct nova_job *job)
+{
+	if (row_is(job, "offer"))
+		nova_run_done(job->run);
+}
+
+static enum nova_step_result run_offer(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (dest->cold || dest->direct)
+		return NOVA_STEP_DONE;
+	dest->base = nova_base_use_new(job, json_object_get(job->args, "spec"), base_ready, err);
+	if (!dest->base)
+		return NOVA_STEP_FAILED;
+	if (!json_is_true(json_object_get(job->args, "baseline")) || json_is_true(json_object_get(job->args, "postcopy")) ||
+	    !strcmp(nova_config_text(job->host->config, "sandbox-decoder"), "on")) /* which reaches no file */
+		return NOVA_STEP_DONE;
+	return nova_base_use_offer(dest->base) ? NOVA_STEP_WAIT : NOVA_STEP_DONE;
+}
+
+static void drop_offer(struct nova_run *run, void *ctx)
+{
+	struct dest *dest = ((struct nova_job *)ctx)->ctx;
+
+	nova_base_use_drop(dest->base);
+}
+
 /* ---- receive: the stream, until the source says commit ---- */
 
 static bool may_commit(const struct dest *dest)
@@ -224,6 +257,7 @@ static int open_pipe(struct dest *dest, struct nova_error *err)
 		    &options, pipe_ended, dest, err);
 		return dest->decoder ? 0 : -1;
 	}
+	nova_base_use_stream(dest->base, &options.in, (uint64_t)json_integer_value(json_object_get(job->args, "memory_bytes")));
 	dest->pipe = nova_pipe_new(job->host->base, job->host->plugins->links, fd, nova_take(&dest->channel), &options,
 	    pipe_ended, dest, err);
 	return dest->pipe ? 0 : -1;
@@ -234,7 +268,9 @@ static enum nova_step_result run_receive(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	answer(dest, &dest->reserve, json_pack("{s:s, s:O*}", "job", job->id, "direct", dest->direct), NULL);
+	answer(dest, &dest->reserve,
+	    json_pack("{s:s, s:O*, s:o*}", "job", job->id, "direct", dest->direct, "baseline", nova_base_use_offered(dest->base)),
+	    NULL);
 	if (may_commit(dest))
 		return NOVA_STEP_DONE;
 	return NOVA_STEP_WAIT;
@@ -391,6 +427,7 @@ static const struct nova_step dest_steps[] = {
 	/* what       how          take it back   stop waiting       limit_ms */
 	{ "admit",    run_admit,   undo_admit,    nova_job_drop_op,  30000 },
 	{ "prepare",  run_prepare, undo_prepare,  nova_job_drop_op,  60000 },
+	{ "offer",    run_offer,   NULL,          drop_offer,        60000 },
 	{ "receive",  run_receive, undo_receive,  NULL,              0 },
 	{ "commit",   run_commit,  NULL,          NULL,              0, .commit = true },
 	{ "run",      run_run,     NULL,          nova_job_drop_op,  60000 },
@@ -441,19 +478,21 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 	struct nova_incoming *incoming = dest->incoming;
 	struct nova_error ignored;
 	NOVA_AUTOJSON json_t *args = NULL;
-	bool source_waits = dest->reserve || dest->commit || dest->abort;
+	bool source_waits = dest->reserve || dest->commit || dest->abort, damaged;
 
 	if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING)
 		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "it belongs here, but could not be let run: see novacron resume");
+	nova_base_use_end(dest->base, dest->committed && !dest->postcopy && dest->loaded);
+	damaged = nova_base_use_damaged(dest->base);
 	answer(dest, &dest->reserve, NULL, err);
 	if (dest->committed)
 		answer(dest, &dest->commit, json_pack("{s:b, s:s}", "running", 0, "why", err ? err->text : ""), NULL);
 	answer(dest, &dest->commit, NULL, err);
-	answer(dest, &dest->abort, NULL, NULL);
 	answer(dest, &dest->recover, NULL, err);
+	answer(dest, &dest->abort, json_pack("{s:b}", "baseline_damaged", damaged), NULL);
 	if (!err || source_waits || !incoming || dest->committed)
 		return;
-	args = json_pack("{s:s, s:s}", "token", job->token, "text", err->text);
+	args = json_pack("{s:s, s:s, s:b}", "token", job->token, "text", err->text, "baseline_damaged", damaged);
 	incoming->ops->request(incoming->session, "failed", args, 5000, told, NULL, &ignored);
 }
 
@@ -468,6 +507,7 @@ static void dest_free(struct nova_job *job)
 	nova_op_drop(dest->op);
 	nova_pipe_free(dest->pipe);
 	nova_pipe_child_free(dest->decoder);
+	nova_base_use_free(dest->base);
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);
 	json_decref(dest->commit_args);
@@ -776,6 +816,10 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 
 	if (id == NOVA_PROBE_CHANNEL && !incoming->job) {
 		nova_probe_accept(incoming->ops, channel);
+		return;
+	}
+	if (id == NOVA_BASELINE_CHANNEL && dest && row_is(incoming->job, "receive")) {
+		nova_base_use_send(dest->base, channel);
 		return;
 	}
 	if (id != NOVA_STREAM_CHANNEL || !expected || dest->direct || dest->pipe || dest->decoder) {

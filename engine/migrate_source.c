@@ -6,6 +6,7 @@
  */
 #include "migrate.h"
 #include "cleanup.h"
+#include "migrate_baseline.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -48,18 +49,21 @@ static void source_free(struct nova_job *job)
 	nova_doubt_free(source->doubt);
 	nova_rejoin_free(source->rejoin);
 	free(source->series);
+	nova_base_use_free(source->base);
 	source->ops->free(source->session);
 	nova_converge_free(source->converge);
 	json_decref(source->spec);
 	json_decref(source->identity);
 	json_decref(source->direct_to);
 	json_decref(source->last);
+	json_decref(source->offer);
 	free(source);
 	job->ctx = NULL;
 }
 
 static void on_guest(struct nova_job *job, const char *event, json_t *data);
 static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err);
+static bool again(struct nova_job *job, const struct nova_error *why);
 
 struct nova_source *nova_source_of(struct nova_job *job)
 {
@@ -88,6 +92,7 @@ struct nova_source *nova_source_of(struct nova_job *job)
 	job->on_guest = on_guest;
 	job->on_end = on_end;
 	job->on_doubt = nova_doubt_start;
+	job->again = again;
 	return source;
 }
 
@@ -130,6 +135,7 @@ static void session_request(void *arg, const char *command, json_t *args, struct
 		return;
 	}
 	source->ops->answer(request, NULL, NULL);
+	source->base_damaged |= json_is_true(json_object_get(args, "baseline_damaged"));
 	nova_error_set(&why, NOVA_REFUSED, "%s gave up: %s", source->job->peer, text ? text : "it did not say why");
 	give_up(source->job, &why);
 }
@@ -243,9 +249,13 @@ static enum nova_step_result undo_connect(struct nova_run *run, void *ctx, struc
 static void request_answered(void *arg, json_t *result, const struct nova_error *err)
 {
 	struct nova_job *job = arg;
+	struct nova_source *source = job->ctx;
 	struct nova_error why;
 
 	job->op = NULL;
+	source->base_damaged |= json_is_true(json_object_get(result, "baseline_damaged"));
+	if (!source->offer)
+		source->offer = json_incref(json_object_get(result, "baseline"));
 	/* Undoing with the link gone: the other side undoes by itself when it misses us. */
 	if (!err || (nova_run_undoing(job->run) && (err->category == NOVA_LINK || err->category == NOVA_TIMEOUT))) {
 		nova_run_done(job->run);
@@ -279,6 +289,21 @@ static size_t history_bytes(const struct nova_source *source)
 	return quarter < most ? quarter : most;
 }
 
+static void base_ready(struct nova_job *job)
+{
+	if (row_is(job, "baseline"))
+		nova_run_done(job->run);
+}
+
+/* On the direct path no page comes by here; past the commit of a postcopy nobody could begin again without it. */
+static bool wants_baseline(const struct nova_job *job)
+{
+	const struct nova_source *source = job->ctx;
+
+	return !source->direct && json_is_true(json_object_get(job->args, "baseline")) &&
+	       strcmp(nova_job_text(job, "on-stall"), "postcopy");
+}
+
 static void reserved(void *arg, json_t *result, const struct nova_error *err)
 {
 	struct nova_job *job = arg;
@@ -302,6 +327,10 @@ static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct
 
 	if (source->direct)
 		json_object_set(args, "direct", source->identity);
+	json_object_set_new(args, "baseline", json_boolean(wants_baseline(job)));
+	if (source->mode != NOVA_COLD && !source->direct &&
+	    !(source->base = nova_base_use_new(job, source->spec, base_ready, err)))
+		return NOVA_STEP_FAILED;
 	job->op = source->ops->request(source->session, "reserve", args, 60000, reserved, job, err);
 	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
@@ -315,6 +344,25 @@ static enum nova_step_result undo_reserve(struct nova_run *run, void *ctx, struc
 	if (!source->session || source->reconnect_limit_ms)
 		return NOVA_STEP_DONE;
 	return ask(job, "abort", json_pack("{s:s}", "token", job->token), 15000, err);
+}
+
+/* ---- baseline: what the destination has of the guest ---- */
+
+static enum nova_step_result run_baseline(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_source *source = ((struct nova_job *)ctx)->ctx;
+
+	if (source->base && source->session && wants_baseline(ctx) &&
+	    nova_base_use_accept(source->base, source->offer, source->session, source->memory_bytes))
+		return NOVA_STEP_WAIT;
+	return NOVA_STEP_DONE;
+}
+
+static void drop_baseline(struct nova_run *run, void *ctx)
+{
+	struct nova_source *source = ((struct nova_job *)ctx)->ctx;
+
+	nova_base_use_drop(source->base);
 }
 
 /* ---- quiesce: warm and cold stop the guest before its state moves ---- */
@@ -389,6 +437,7 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 	options.out.codec = codec_of(job);
 	options.out.history_bytes = history_bytes(source);
 	options.in.codec = NOVA_CODEC_NONE;
+	nova_base_use_stream(source->base, &options.out, source->memory_bytes);
 	if (!source->session)
 		return nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
 	channel = source->ops->channel(source->session, NOVA_STREAM_CHANNEL, NOVA_CHANNEL_STREAM, NULL, NULL, err);
@@ -596,6 +645,8 @@ static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct
 	if (source->session)
 		nova_watch_report(source);
 	nova_source_stop_stream(source);
+	nova_base_use_end(source->base, !source->postcopy && source->completed);
+	nova_base_use_drop(source->base);
 	source->session = source->ops->free(source->session);
 	if (!job->entry)
 		return NOVA_STEP_DONE;
@@ -610,6 +661,7 @@ const struct nova_step nova_source_steps[] = {
 	{ "connect",     run_connect,     undo_connect,   NULL,              20000 },
 	{ "path",        nova_path_row,   NULL,           nova_job_drop_op,  10000 },
 	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  70000 },
+	{ "baseline",    run_baseline,    NULL,           drop_baseline,     0 },
 	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  0 },
 	{ "precopy",     run_precopy,     undo_precopy,   drop_precopy,      0 },
 	{ "switchover",  run_switchover,  NULL,           NULL,              60000 },
@@ -703,6 +755,30 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 	/* It is ours, since nothing was committed, but did not go on: a way out for the operator. */
 	if (outcome == NOVA_UNDO_FAILED && job->entry && job->entry->guest.state == NOVA_GUEST_MIGRATED)
 		set_state(job, NOVA_GUEST_PAUSED, "the migration was taken back, but the guest did not go on: see novacron resume");
+}
+
+/* The baseline at the destination was damaged and is gone: once more, without. The guest runs here meanwhile. */
+static bool again(struct nova_job *job, const struct nova_error *why)
+{
+	struct nova_source *old = job->ctx, *new;
+	struct nova_error err;
+
+	if (!old->base_damaged || !wants_baseline(job))
+		return false;
+	job->ctx = NULL;
+	new = nova_source_of(job);
+	job->ctx = old;
+	if (!new)
+		return false;
+	new->begin_ms = old->begin_ms;
+	source_free(job);
+	job->ctx = new;
+	json_object_set_new(job->args, "baseline", json_false());
+	json_object_set_new(job->report, "begun_again", json_sprintf("the baseline kept by %s was damaged", job->peer));
+	nova_job_token_new(job);
+	nova_host_log(job->host, NOVA_LOG_WARNING, "%s: the baseline kept by %s was damaged (%s): begins again without",
+	    job->id, job->peer, why->text);
+	return nova_job_again(job, &err) == 0;
 }
 
 /* ---- after a restart ---- */

@@ -396,10 +396,11 @@ void nova_watch_progress(struct nova_source *source, const char *phase)
 static void report_codec(json_t *report, const struct nova_codec_stats *stats)
 {
 	json_object_set_new(report, "codec",
-	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages", (json_int_t)stats->pages, "fill_pages",
+	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages", (json_int_t)stats->pages, "fill_pages",
 		(json_int_t)stats->fill_pages, "same_pages", (json_int_t)stats->same_pages, "delta_pages",
 		(json_int_t)stats->delta_pages, "reference_pages", (json_int_t)stats->reference_pages, "raw_pages",
-		(json_int_t)stats->raw_pages, "blocks", (json_int_t)stats->blocks, "busy_us",
+		(json_int_t)stats->raw_pages, "baseline_pages",
+		(json_int_t)stats->baseline_pages, "baseline_delta_pages", (json_int_t)stats->baseline_delta_pages, "blocks", (json_int_t)stats->blocks, "busy_us",
 		(json_int_t)stats->busy_us));
 }
 

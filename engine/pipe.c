@@ -43,6 +43,15 @@ struct held {
 	uint8_t data[];
 };
 
+/* Bytes sent, and how much of the stream they hold. */
+struct mark {
+	uint64_t emitted, raw;
+};
+#define MARKS 256u
+#define MARK_BYTES (1u << 20)
+#define AHEAD_BYTES (8u << 20) /* of the stream, that may be on the way, */
+#define AHEAD_RATIO 32u        /* and so much for each byte that is */
+
 struct nova_pipe {
 	struct nova_channel *channel; /* owned; NULL: dead */
 	int fd;
@@ -56,6 +65,9 @@ struct nova_pipe {
 	bool out_blocked;             /* no room in the channel */
 	uint64_t limit;               /* encoded bytes on the way at most; 0: none */
 	uint64_t emitted;             /* bytes of messages */
+	struct mark marks[MARKS];     /* not yet taken by the other side, oldest first */
+	unsigned mark_first, mark_count;
+	uint64_t raw_gone;            /* of the stream, taken by the other side */
 	uint64_t rate_ns, rate_bytes; /* when the rate was last reported, and what had left by then */
 	uint64_t blocked_ns, blocked_since_ns; /* since then; 0: not blocked now */
 
@@ -80,6 +92,7 @@ struct nova_pipe {
 };
 
 static const struct timeval at_once = { 0, 0 };
+static const struct timeval a_moment = { 0, 3000 };
 
 /* ---- the end ------------------------------------------------------------------------------------ */
 
@@ -164,11 +177,37 @@ static void report_starved(struct nova_pipe *pipe)
 
 /* ---- socket to channel -------------------------------------------------------------------------- */
 
+/* Remember how much of the stream is in the bytes sent so far, once a MiB; without room for a mark, coarser. */
+static void set_mark(struct nova_pipe *pipe)
+{
+	const struct mark *last = &pipe->marks[(pipe->mark_first + pipe->mark_count - 1) % MARKS];
+
+	if (pipe->mark_count == MARKS || (pipe->mark_count && pipe->socket_in_bytes - last->raw < MARK_BYTES))
+		return;
+	pipe->marks[(pipe->mark_first + pipe->mark_count++) % MARKS] =
+	    (struct mark){ pipe->emitted, pipe->socket_in_bytes };
+}
+
+/* What shrinks a hundredfold fits a window a hundred times over, and all that the other side has not unpacked when the
+ * guest stops is downtime. */
+static bool too_far_ahead(struct nova_pipe *pipe)
+{
+	uint64_t on_the_way = pipe->channel->ops->unacknowledged(pipe->channel);
+
+	while (pipe->mark_count && pipe->marks[pipe->mark_first].emitted + on_the_way <= pipe->emitted) {
+		pipe->raw_gone = pipe->marks[pipe->mark_first].raw;
+		pipe->mark_first = (pipe->mark_first + 1) % MARKS;
+		pipe->mark_count--;
+	}
+	return on_the_way && pipe->socket_in_bytes - pipe->raw_gone > AHEAD_BYTES + AHEAD_RATIO * on_the_way;
+}
+
 static void on_emit(void *arg, struct nova_buf *buf)
 {
 	struct nova_pipe *pipe = arg;
 
 	pipe->emitted += buf->length;
+	set_mark(pipe);
 	if (pipe->channel)
 		pipe->channel->ops->send(pipe->channel, buf);
 	else
@@ -303,6 +342,12 @@ static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
 			set_blocked(pipe, now, true);
 			event_del(pipe->readable);
 			event_del(pipe->pause);
+			return;
+		}
+		if (pipe->out == OUT_READING && too_far_ahead(pipe)) {
+			event_del(pipe->readable);
+			event_del(pipe->pause);
+			event_add(pipe->out_turn, &a_moment);
 			return;
 		}
 		if (stepped && now - began + pipe->step_ns > TURN_NS) {

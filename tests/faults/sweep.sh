@@ -19,8 +19,8 @@ FAULTS=${FAULTS:-refused link-cut black-hole timeout own-daemon peer-daemon own-
 # Rows by kind: all of a live migration, and those that another mode does differently.
 rows_of() { # KIND
 	case $1 in
-	live) echo source:preflight source:estimate source:connect source:path source:reserve source:quiesce source:precopy source:switchover source:handover \
-		source:drain source:release destination:admit destination:prepare destination:receive destination:commit \
+	live) echo source:preflight source:estimate source:connect source:path source:reserve source:baseline source:quiesce source:precopy source:switchover source:handover \
+		source:drain source:release destination:admit destination:prepare destination:offer destination:receive destination:commit \
 		destination:run destination:drain ;;
 	warm) echo source:quiesce source:precopy source:switchover source:handover destination:run ;;
 	cold) echo source:quiesce source:handover destination:prepare destination:commit destination:run ;;

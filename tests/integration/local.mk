@@ -16,6 +16,13 @@ long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/in
 	tests/integration/stall_force.sh tests/integration/stall_postcopy.sh tests/integration/stall_throttle.sh \
 	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
 	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
+long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+long_tests = tests/integration/checkpoint_docker.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
+	tests/integration/baseline.sh tests/integration/baseline_damage.sh tests/integration/baseline_owner.sh \
+	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
+	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
+	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh \
+	tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
 	tests/integration/resume_postcopy.sh
 long_tests += tests/integration/doubt.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
@@ -37,6 +44,9 @@ tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
 	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc \
 	tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
+	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/baseline.inc tests/integration/slow.inc tests/integration/stall.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c

@@ -130,3 +130,6 @@ tests_unit_test_moves_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_estimate
 tests_unit_test_estimate_SOURCES = tests/unit/test_estimate.c tests/unit/loop.h
 tests_unit_test_estimate_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_baseline_store
+tests_unit_test_baseline_store_SOURCES = tests/unit/test_baseline_store.c tests/unit/access_host.h tests/unit/loop.h
+tests_unit_test_baseline_store_LDADD = $(UNIT_LDADD)
