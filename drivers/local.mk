@@ -3,10 +3,13 @@ libnova_la_SOURCES += \
 	drivers/builtin.c \
 	drivers/kvm/adopt.c \
 	drivers/kvm/argv.c \
+	drivers/kvm/backing.c \
+	drivers/kvm/carry.c \
 	drivers/kvm/check.c \
 	drivers/kvm/confined.c \
 	drivers/kvm/direct.c \
 	drivers/kvm/estimate.c \
+	drivers/kvm/exports.c \
 	drivers/kvm/foreign.c \
 	drivers/kvm/guest.c \
 	drivers/kvm/incoming.c \
@@ -15,6 +18,7 @@ libnova_la_SOURCES += \
 	drivers/kvm/launch.c \
 	drivers/kvm/lifecycle.c \
 	drivers/kvm/list.c \
+	drivers/kvm/mirror.c \
 	drivers/kvm/outgoing.c \
 	drivers/kvm/paths.c \
 	drivers/kvm/probe.c \

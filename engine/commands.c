@@ -374,6 +374,11 @@ PARAMS p_migrate[] = {
 	{ "baseline", NOVA_T_BOOL, .fallback = "yes", .help = "use what the destination holds of the guest from earlier (default; --no-baseline: do not)" },
 	{ "resume-limit", NOVA_T_DURATION, .min = 0, .max = 86400000, .metavar = "TIME", .help = "how long to redial a lost connection; default: the daemon's" },
 	{ "lanes", NOVA_T_INT, .min = 0, .max = 16, .fallback = "0", .metavar = "N", .help = "TCP connections to use; 0: as many as it takes" },
+	{ "disk-pool", NOVA_T_PATH, .metavar = "DIR", .help = "directory at the destination for the disks that move with the guest; default: where they are here" },
+	{ "disk-map", NOVA_T_LIST, .metavar = "DISK=PATH", .help = "file of one disk at the destination; DISK is disk0, disk1, ..., a path or a file name" },
+	{ "include-disk", NOVA_T_LIST, .metavar = "DISK", .help = "move this disk although it is said to be shared" },
+	{ "exclude-disk", NOVA_T_LIST, .metavar = "DISK", .help = "do not move this disk: the destination has it" },
+	{ "keep-copies", NOVA_T_BOOL, .help = "leave the images here after the move: only what differs moves back" },
 	END,
 };
 PARAMS p_logs[] = {

@@ -16,6 +16,7 @@ static const char *const verb_names[] = {
 	"adopt", "reattach", "stats", "resize", "migrate-out-prepare", "migrate-out", "migrate-out-query",
 	"migrate-out-set", "migrate-out-cancel", "migrate-in", "profile", "overhead", "capabilities", "estimate",
 	"logs", "import", "export",
+	"mirror-start", "mirror-query", "mirror-end", "mirror-in", "mirror-in-end",
 };
 static_assert(sizeof(verb_names) / sizeof(*verb_names) == NOVA_VERBS, "a name for each verb");
 

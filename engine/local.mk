@@ -49,6 +49,20 @@ libnova_la_SOURCES += \
 	engine/migrate_baseline.c \
 	engine/migrate_baseline.h
 
+# disks on their way to another host
+libnova_la_SOURCES += \
+	engine/disk.h \
+	engine/disk_in.c \
+	engine/disk_out.c \
+	engine/disk_record.c \
+	engine/disk_record.h \
+	engine/nbd.c \
+	engine/nbd.h \
+	engine/nbd_reader.c \
+	engine/nbd_reader.h \
+	engine/socket.c \
+	engine/socket.h
+
 # the host: guests, jobs, commands, migrations
 libnova_la_SOURCES += \
 	engine/admission.c \
@@ -59,6 +73,7 @@ libnova_la_SOURCES += \
 	engine/estimate_content.c \
 	engine/estimate_model.c \
 	engine/estimate_probe.c \
+	engine/copies.c \
 	engine/execute.c \
 	engine/guests.c \
 	engine/host.c \
@@ -67,6 +82,9 @@ libnova_la_SOURCES += \
 	engine/leftovers.c \
 	engine/migrate.h \
 	engine/migrate_dest.c \
+	engine/migrate_disks.c \
+	engine/migrate_disks.h \
+	engine/migrate_disks_in.c \
 	engine/migrate_doubt.c \
 	engine/migrate_rejoin.c \
 	engine/migrate_path.c \

@@ -7,6 +7,7 @@
  *   source                                   destination
  *   reserve {token, guest, spec, ...}   ->   admit, prepare a paused guest; the answer is the reservation, and what
  *                                            is held of the guest from earlier (migrate_baseline.h)
+ *   channels 16, 17, ... (DISK)         =>   carried disks, one each (migrate_disks.h)
  *   channel 1 (STREAM)                  =>   the guest's state, both directions through the codec; on the direct
  *                                            path hypervisor to hypervisor instead, and then without a digest
  *   commit {token, digest, raw_bytes}   ->   when the guest is loaded: compare, write the decision, let it run;
@@ -29,6 +30,7 @@
 
 #include "converge.h"
 #include "host.h"
+#include "migrate_disks.h"
 #include "pipe.h"
 #include "series.h"
 
@@ -61,6 +63,8 @@ struct nova_source {
 	json_t *spec;                     /* owned: for the destination */
 	json_t *identity;                 /* owned: who the direct path's stream comes from; NULL: there is no such path */
 	json_t *direct_to;                /* owned: where the destination waits for it */
+	json_t *served;                   /* owned: disks that the destination takes, in order */
+	struct nova_disks_out *disks;     /* owned; NULL: none are carried, or not yet */
 	json_t *last;                     /* owned: last answer of OUT_QUERY */
 	struct nova_sample sample;
 	struct nova_series *series;       /* owned */
@@ -68,6 +72,7 @@ struct nova_source {
 	struct nova_op *tail_op;          /* owned */
 	enum { NOVA_LIVE, NOVA_WARM, NOVA_COLD } mode;
 	bool streaming, switching, stopped, completed, postcopy;
+	bool held;       /* stopped before the switch-over, until its disks are whole */
 	bool halted;     /* by us: it does not run again by itself, whatever happens */
 	bool written;    /* the hypervisor has written the whole stream ... */
 	bool read_whole; /* ... and we have read it: the commit need not wait for "completed" */
@@ -92,6 +97,7 @@ void nova_source_stop_stream(struct nova_source *source);
 int nova_source_listen(struct nova_source *source, struct nova_error *err); /* for the guest's stream */
 int nova_source_dial(struct nova_source *source, struct nova_error *err);
 int nova_source_resume_limit(const struct nova_job *job);
+enum nova_codec nova_source_codec(const struct nova_source *source);
 
 static inline const char *nova_job_text(const struct nova_job *job, const char *name)
 {

@@ -37,8 +37,10 @@ struct dest {
 	struct nova_channel *channel;         /* owned until the pipe has it */
 	struct nova_pipe *pipe;               /* owned; NULL: none yet, or a decoder */
 	struct nova_pipe_child *decoder;      /* owned: instead, with sandbox-decoder */
+	json_t *copies;                       /* owned: older copies of the guest's disks on this host */
+	struct nova_disks_in *disks;          /* owned; NULL: none are carried */
 	char *path;                           /* owned: where the guest's state goes */
-	bool loaded, postcopy, cold, committed;
+	bool loaded, postcopy, cold, committed, arrived;
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
 	struct nova_op *op;                   /* owned: the driver gets ready for it */
 	json_t *direct;                       /* owned: where the guest waits for its stream; NULL: for ours */
@@ -100,11 +102,15 @@ static enum nova_step_result admit_needs(struct nova_job *job, json_t *result, s
 static enum nova_step_result run_admit(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
 
 	if (nova_admit_migration(job, err) < 0)
 		return NOVA_STEP_FAILED;
+	dest->copies = nova_copies_get(job->host, text_of(job->args, "uuid"));
 	return nova_job_call_then(job, NOVA_VERB_CHECK,
-	    json_pack("{s:O, s:b}", "spec", json_object_get(job->args, "spec"), "incoming", 1), admit_needs, err);
+	    json_pack("{s:O, s:b, s:O}", "spec", json_object_get(job->args, "spec"), "incoming", 1, "copies",
+		dest->copies),
+	    admit_needs, err);
 }
 
 static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -121,6 +127,11 @@ static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct 
 static bool wants_direct(const struct nova_job *job)
 {
 	return json_is_object(json_object_get(job->args, "direct"));
+}
+
+static bool carries(const struct nova_job *job)
+{
+	return json_integer_value(json_object_get(job->args, "disks")) > 0;
 }
 
 static enum nova_step_result guest_prepared(struct nova_job *job, json_t *result, struct nova_error *err)
@@ -151,7 +162,7 @@ static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct
 	struct dest *dest = job->ctx;
 	json_t *spec = job->entry->guest.spec;
 
-	if (dest->cold)
+	if (dest->cold && !carries(job))
 		return nova_job_call_then(job, NOVA_VERB_CREATE, json_pack("{s:O, s:b}", "spec", spec, "existing", 1),
 		    guest_prepared, err);
 	return nova_job_call_then(job, NOVA_VERB_IN_PREPARE,
@@ -160,13 +171,57 @@ static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct
 	    guest_prepared, err);
 }
 
+/* What was made here for this guest goes again; disks that were there stay. */
+
 static enum nova_step_result undo_prepare(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 
 	if (!job->entry)
 		return NOVA_STEP_DONE;
-	return nova_job_call(job, NOVA_VERB_DELETE, json_pack("{s:b, s:b}", "keep_disks", 1, "force", 1), err);
+	return nova_job_call(job, NOVA_VERB_DELETE,
+	    json_pack("{s:b, s:b, s:b}", "keep_disks", 1, "force", 1, "created_only",
+		carries(job)),
+	    err);
+}
+
+/* ---- exports: carried disks are open to be written ---- */
+
+static void look(struct dest *dest);
+
+static void disks_changed(void *arg)
+{
+	look(arg);
+}
+
+static void disks_failed(void *arg, const struct nova_error *err)
+{
+	struct dest *dest = arg;
+
+	if (!dest->committed)
+		give_up(dest->job, err);
+}
+
+static const struct nova_disks_in_events disks_events = { disks_changed, disks_failed };
+
+static enum nova_step_result exported(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct dest *dest = job->ctx;
+
+	dest->disks = nova_disks_in_new(job->host, result, &disks_events, dest, err);
+	json_object_set(job->report, "disks", json_object_get(result, "disks"));
+	return dest->disks ? NOVA_STEP_DONE : NOVA_STEP_FAILED;
+}
+
+static enum nova_step_result run_exports(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (!carries(job))
+		return NOVA_STEP_DONE;
+	return nova_job_call_then(
+	    job, NOVA_VERB_MIRROR_IN, json_pack("{s:O?}", "copies", dest->copies), exported, err);
 }
 
 /* ---- offer: what is held of the guest from earlier ---- */
@@ -204,7 +259,7 @@ static void drop_offer(struct nova_run *run, void *ctx)
 
 static bool may_commit(const struct dest *dest)
 {
-	if (!dest->commit)
+	if (!dest->commit || (dest->disks && !nova_disks_in_arrived(dest->disks)))
 		return false;
 	return dest->cold || dest->loaded ||
 	       (dest->postcopy && json_is_true(json_object_get(dest->commit_args, "postcopy")));
@@ -269,7 +324,8 @@ static enum nova_step_result run_receive(struct nova_run *run, void *ctx, struct
 	struct dest *dest = job->ctx;
 
 	answer(dest, &dest->reserve,
-	    json_pack("{s:s, s:O*, s:o*}", "job", job->id, "direct", dest->direct, "baseline", nova_base_use_offered(dest->base)),
+	    json_pack("{s:s, s:O*, s:O*, s:o*}", "job", job->id, "direct", dest->direct, "disks",
+		json_object_get(job->report, "disks"), "baseline", nova_base_use_offered(dest->base)),
 	    NULL);
 	if (may_commit(dest))
 		return NOVA_STEP_DONE;
@@ -286,6 +342,7 @@ static enum nova_step_result undo_receive(struct nova_run *run, void *ctx, struc
 	if (dest) {
 		dest->pipe = nova_pipe_free(dest->pipe);
 		dest->decoder = nova_pipe_child_free(dest->decoder);
+		dest->disks = nova_disks_in_free(dest->disks);
 		if (dest->channel)
 			dest->channel->ops->free(nova_take(&dest->channel));
 	}
@@ -293,6 +350,32 @@ static enum nova_step_result undo_receive(struct nova_run *run, void *ctx, struc
 	if (nova_store_decide(job->host->store, job->token, NOVA_ABORTED, &why) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: %s", job->id, why.text);
 	return NOVA_STEP_DONE;
+}
+
+/* ---- detach: carried disks are whole, nobody writes them any more until the guest runs ---- */
+
+static enum nova_step_result run_detach(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (!dest->disks)
+		return NOVA_STEP_DONE;
+	if (nova_disks_in_check(dest->disks, json_object_get(dest->commit_args, "disks"), err) < 0)
+		return NOVA_STEP_FAILED;
+	dest->disks = nova_disks_in_free(dest->disks);
+	return nova_job_call(job, NOVA_VERB_MIRROR_IN_END, json_object(), err);
+}
+
+/* Cold: the hypervisor was there for the disks only. */
+static enum nova_step_result run_close(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (!dest->cold || !carries(job))
+		return NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:b}", "force", 1), err);
 }
 
 /* ---- commit ---- */
@@ -330,6 +413,9 @@ static enum nova_step_result run_commit(struct nova_run *run, void *ctx, struct 
 	if (check_digest(dest, err) < 0 || nova_job_save(job, "commit", false, err) < 0 || nova_store_decide(job->host->store, job->token, NOVA_COMMITTED, err) < 0)
 		return NOVA_STEP_FAILED;
 	dest->committed = true;
+	/* The guest uses its disks here again: what it left when it moved away is used up. */
+	if (json_array_size(dest->copies) && nova_copies_set(job->host, job->entry->uuid, NULL, err) < 0)
+		nova_host_log(job->host, NOVA_LOG_WARNING, "older copies of guest %s: %s", job->guest_name, err->text);
 	return NOVA_STEP_DONE;
 }
 
@@ -344,6 +430,15 @@ static enum nova_step_result runs(struct nova_job *job, json_t *result, struct n
 	return NOVA_STEP_DONE;
 }
 
+static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nova_error *err);
+
+/* Its disks are its own here from now on. */
+static enum nova_step_result arrived(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	((struct dest *)job->ctx)->arrived = true;
+	return run_run(job->run, job, err);
+}
+
 static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -351,6 +446,9 @@ static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nov
 
 	bool go = json_is_true(json_object_get(job->args, "run"));
 
+	if (dest->cold && carries(job) && !dest->arrived)
+		return nova_job_call_then(job, NOVA_VERB_CREATE,
+		    json_pack("{s:O, s:b}", "spec", job->entry->guest.spec, "existing", 1), arrived, err);
 	if (dest->cold) {
 		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "arrived stopped");
 		return go ? nova_job_call_then(job, NOVA_VERB_START, json_object(), runs, err) : runs(job, NULL, err);
@@ -426,9 +524,12 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 static const struct nova_step dest_steps[] = {
 	/* what       how          take it back   stop waiting       limit_ms */
 	{ "admit",    run_admit,   undo_admit,    nova_job_drop_op,  30000 },
-	{ "prepare",  run_prepare, undo_prepare,  nova_job_drop_op,  60000 },
+	{ "prepare",  run_prepare, undo_prepare,  nova_job_drop_op,  300000 },
 	{ "offer",    run_offer,   NULL,          drop_offer,        60000 },
+	{ "exports",  run_exports, NULL,          nova_job_drop_op,  30000 },
 	{ "receive",  run_receive, undo_receive,  NULL,              0 },
+	{ "detach",   run_detach,  NULL,          nova_job_drop_op,  15000 },
+	{ "close",    run_close,   NULL,          nova_job_drop_op,  15000 },
 	{ "commit",   run_commit,  NULL,          NULL,              0, .commit = true },
 	{ "run",      run_run,     NULL,          nova_job_drop_op,  60000 },
 	{ "drain",    run_drain,   NULL,          NULL,              0 },
@@ -444,7 +545,7 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 	const char *reason = text_of(data, "reason");
 	struct nova_error why;
 
-	if (!job->run || nova_run_undoing(job->run))
+	if (!job->run || nova_run_undoing(job->run) || row_is(job, "close"))
 		return;
 	if (!strcmp(event, "MIGRATION") && !strcmp(status, "completed"))
 		dest->loaded = true;
@@ -508,6 +609,8 @@ static void dest_free(struct nova_job *job)
 	nova_pipe_free(dest->pipe);
 	nova_pipe_child_free(dest->decoder);
 	nova_base_use_free(dest->base);
+	nova_disks_in_free(dest->disks);
+	json_decref(dest->copies);
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);
 	json_decref(dest->commit_args);
@@ -564,6 +667,9 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 		return nova_error_set(err, NOVA_INVALID, "reserve: spec must be an object");
 	if (json_object_get(args, "direct") && check_direct(json_object_get(args, "direct")) < 0)
 		return nova_error_set(err, NOVA_INVALID, "reserve: direct must name 1 to 4 subjects of certificates");
+	if (json_integer_value(json_object_get(args, "disks")) < 0 ||
+	    json_integer_value(json_object_get(args, "disks")) > NOVA_DISKS_MAX)
+		return nova_error_set(err, NOVA_INVALID, "reserve: disks must be 0 to %d", NOVA_DISKS_MAX);
 	if (json_integer_value(json_object_get(args, "history_bytes")) < 0 ||
 	    json_integer_value(json_object_get(args, "history_bytes")) > (json_int_t)1 << 36)
 		return nova_error_set(err, NOVA_INVALID, "reserve: history_bytes must be 0 to 64 GiB");
@@ -820,6 +926,11 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 	}
 	if (id == NOVA_BASELINE_CHANNEL && dest && row_is(incoming->job, "receive")) {
 		nova_base_use_send(dest->base, channel);
+		return;
+	}
+	if (kind == NOVA_CHANNEL_DISK && dest && dest->disks && row_is(incoming->job, "receive")) {
+		if (nova_disks_in_channel(dest->disks, id, channel, &why) < 0)
+			give_up(incoming->job, &why);
 		return;
 	}
 	if (id != NOVA_STREAM_CHANNEL || !expected || dest->direct || dest->pipe || dest->decoder) {

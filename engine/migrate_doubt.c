@@ -132,6 +132,7 @@ void nova_doubt_start(struct nova_job *job)
 		return;
 	}
 	nova_source_stop_stream(source);
+	source->disks = nova_disks_free(source->disks);
 	source->session = source->ops->free(source->session);
 	doubt->job = job;
 	doubt->wait_ms = ASK_FIRST_MS;

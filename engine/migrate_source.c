@@ -7,18 +7,13 @@
 #include "migrate.h"
 #include "cleanup.h"
 #include "migrate_baseline.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <event2/event.h>
-#include <event2/util.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 json_t *nova_digest_json(const uint8_t digest[16])
 {
@@ -46,6 +41,7 @@ static void source_free(struct nova_job *job)
 	nova_watch_stop(source);
 	nova_tail_stop(source);
 	nova_source_stop_stream(source);
+	nova_disks_free(source->disks);
 	nova_doubt_free(source->doubt);
 	nova_rejoin_free(source->rejoin);
 	free(source->series);
@@ -55,6 +51,7 @@ static void source_free(struct nova_job *job)
 	json_decref(source->spec);
 	json_decref(source->identity);
 	json_decref(source->direct_to);
+	json_decref(source->served);
 	json_decref(source->last);
 	json_decref(source->offer);
 	free(source);
@@ -185,6 +182,11 @@ static enum nova_step_result prepared(struct nova_job *job, json_t *result, stru
 	source->spec = json_incref(spec);
 	source->identity = json_incref(json_object_get(result, "direct"));
 	source->memory_bytes = (uint64_t)json_integer_value(json_object_get(result, "memory_bytes"));
+	if (json_array_size(json_object_get(result, "carried")) > NOVA_DISKS_MAX) {
+		nova_error_set(err, NOVA_INVALID, "guest %s has more than %d disks to carry", job->guest_name, NOVA_DISKS_MAX);
+		return NOVA_STEP_FAILED;
+	}
+	json_object_set(job->args, "carried", json_object_get(result, "carried"));
 	return nova_job_save(job, "preflight", false, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
@@ -204,7 +206,11 @@ static enum nova_step_result run_preflight(struct nova_run *run, void *ctx, stru
 		return NOVA_STEP_FAILED;
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_PREPARE,
-	    json_pack("{s:s, s:b}", "mode", nova_job_text(job, "mode"), "direct", nova_path_may_be_direct(job)), prepared, err);
+	    json_pack("{s:s, s:b, s:{s:O*, s:O*, s:O*, s:O*}}", "mode", nova_job_text(job, "mode"), "direct",
+		nova_path_may_be_direct(job), "disks", "pool", json_object_get(job->args, "disk-pool"), "map",
+		json_object_get(job->args, "disk-map"), "include", json_object_get(job->args, "include-disk"), "exclude",
+		json_object_get(job->args, "exclude-disk")),
+	    prepared, err);
 }
 
 /* ---- connect ---- */
@@ -256,6 +262,8 @@ static void request_answered(void *arg, json_t *result, const struct nova_error 
 	source->base_damaged |= json_is_true(json_object_get(result, "baseline_damaged"));
 	if (!source->offer)
 		source->offer = json_incref(json_object_get(result, "baseline"));
+	if (!err && row_is(job, "reserve"))
+		source->served = json_incref(json_object_get(result, "disks"));
 	/* Undoing with the link gone: the other side undoes by itself when it misses us. */
 	if (!err || (nova_run_undoing(job->run) && (err->category == NOVA_LINK || err->category == NOVA_TIMEOUT))) {
 		nova_run_done(job->run);
@@ -325,13 +333,14 @@ static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct
 	    !strcmp(nova_job_text(job, "on-stall"), "postcopy"), "memory_bytes", (json_int_t)source->memory_bytes,
 	    "history_bytes", (json_int_t)history_bytes(source));
 
+	json_object_set_new(args, "disks", json_integer((json_int_t)json_array_size(json_object_get(job->args, "carried"))));
 	if (source->direct)
 		json_object_set(args, "direct", source->identity);
 	json_object_set_new(args, "baseline", json_boolean(wants_baseline(job)));
 	if (source->mode != NOVA_COLD && !source->direct &&
 	    !(source->base = nova_base_use_new(job, source->spec, base_ready, err)))
 		return NOVA_STEP_FAILED;
-	job->op = source->ops->request(source->session, "reserve", args, 60000, reserved, job, err);
+	job->op = source->ops->request(source->session, "reserve", args, 300000, reserved, job, err);
 	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
 
@@ -393,6 +402,52 @@ static enum nova_step_result undo_quiesce(struct nova_run *run, void *ctx, struc
 	return nova_job_call(job, NOVA_VERB_RESUME, json_object(), err);
 }
 
+/* ---- open, close: a guest that is shut down has nobody who reads its disks; its hypervisor does, and runs nothing ---- */
+
+static bool cold_with_disks(const struct nova_source *source)
+{
+	return source->mode == NOVA_COLD && nova_disks_any(source);
+}
+
+static enum nova_step_result run_open(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+
+	if (!cold_with_disks(job->ctx))
+		return NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_START, json_pack("{s:b}", "paused", 1), err);
+}
+
+static enum nova_step_result run_close(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	enum nova_guest_state state = job->entry->guest.state;
+
+	if (!cold_with_disks(job->ctx) || state == NOVA_GUEST_STOPPED || state == NOVA_GUEST_FAILED)
+		return NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:b}", "force", 1), err);
+}
+
+static enum nova_step_result run_cold_disks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return cold_with_disks(((struct nova_job *)ctx)->ctx) ? nova_disks_run(run, ctx, err) : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result undo_cold_disks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return cold_with_disks(((struct nova_job *)ctx)->ctx) ? nova_disks_undo(run, ctx, err) : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result run_disks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return cold_with_disks(((struct nova_job *)ctx)->ctx) ? NOVA_STEP_DONE : nova_disks_run(run, ctx, err);
+}
+
+static enum nova_step_result undo_disks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return cold_with_disks(((struct nova_job *)ctx)->ctx) ? NOVA_STEP_DONE : nova_disks_undo(run, ctx, err);
+}
+
 /* ---- precopy ---- */
 
 void nova_source_stop_stream(struct nova_source *source)
@@ -419,10 +474,10 @@ static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
 	give_up(source->job, &why);
 }
 
-static enum nova_codec codec_of(const struct nova_job *job)
+enum nova_codec nova_source_codec(const struct nova_source *source)
 {
 	for (enum nova_codec codec = 0; codec < NOVA_CODECS; codec++)
-		if (!strcmp(nova_job_text(job, "codec"), nova_codec_name(codec)))
+		if (!strcmp(nova_job_text(source->job, "codec"), nova_codec_name(codec)))
 			return codec;
 	return NOVA_CODEC_AUTO;
 }
@@ -434,7 +489,7 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 	struct nova_pipe_options options = { .scanner = job->host->plugins->scanner };
 	struct nova_channel *channel;
 
-	options.out.codec = codec_of(job);
+	options.out.codec = nova_source_codec(source);
 	options.out.history_bytes = history_bytes(source);
 	options.in.codec = NOVA_CODEC_NONE;
 	nova_base_use_stream(source->base, &options.out, source->memory_bytes);
@@ -453,7 +508,7 @@ static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
 {
 	struct nova_source *source = arg;
 	struct nova_error why;
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = nova_unix_accept(listen_fd);
 
 	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
 		return;
@@ -464,34 +519,23 @@ static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
 		give_up(source->job, &why);
 }
 
-/* The socket lies in the guest's own runtime directory and belongs to whom that belongs to: QEMU may run
- * as another user. */
+/* The socket lies in the guest's own runtime directory. */
 int nova_source_listen(struct nova_source *source, struct nova_error *err)
 {
 	struct nova_job *job = source->job;
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct stat owner;
-	char directory[sizeof(address.sun_path)];
 
-	if (snprintf(directory, sizeof(directory), "%s/guests/%s", nova_config_text(job->host->config, "runtime-dir"),
-		job->guest_name) >= (int)sizeof(directory) ||
-	    snprintf(address.sun_path, sizeof(address.sun_path), "%s/out.sock", directory) >=
-		(int)sizeof(address.sun_path))
-		return nova_error_set(err, NOVA_INVALID, "runtime-dir is too long for a socket path: %s/guests/%s/out.sock",
-		    nova_config_text(job->host->config, "runtime-dir"), job->guest_name);
-	source->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (asprintf(&source->path, "%s/guests/%s/out.sock", nova_config_text(job->host->config, "runtime-dir"),
+		job->guest_name) < 0) {
+		source->path = NULL;
+		return nova_error_sys(err, ENOMEM, "guest %s", job->guest_name);
+	}
+	source->listen_fd = nova_unix_listen(source->path, err);
 	if (source->listen_fd < 0)
-		return nova_error_sys(err, errno, "socket %s", address.sun_path);
-	unlink(address.sun_path);
-	source->path = strdup(address.sun_path);
-	if (!source->path || stat(directory, &owner) < 0 || bind(source->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    chmod(address.sun_path, 0600) < 0 || lchown(address.sun_path, owner.st_uid, owner.st_gid) < 0 ||
-	    listen(source->listen_fd, 4) < 0)
-		return nova_error_sys(err, errno, "socket %s", address.sun_path);
+		return nova_error_prefix(err, "runtime-dir");
 	source->listening =
 	    event_new(job->host->base, source->listen_fd, EV_READ | EV_PERSIST, accept_stream, source);
 	if (!source->listening || event_add(source->listening, NULL) < 0)
-		return nova_error_sys(err, ENOMEM, "socket %s", address.sun_path);
+		return nova_error_sys(err, ENOMEM, "socket %s", source->path);
 	return 0;
 }
 
@@ -501,7 +545,7 @@ static enum nova_step_result stream_begun(struct nova_job *job, json_t *result, 
 	struct nova_source *source = job->ctx;
 
 	source->streaming = true;
-	if (source->completed)
+	if (source->completed || source->held)
 		return NOVA_STEP_DONE;
 	return nova_watch_start(source, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_WAIT;
 }
@@ -528,8 +572,9 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 		return NOVA_STEP_FAILED;
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_START,
-	    json_pack("{s:s*, s:s, s:b, s:o*}", "path", source->path, "mode", nova_job_text(job, "mode"), "postcopy",
-		options.policy == NOVA_STALL_POSTCOPY, "direct", source->direct ? nova_path_direct(source) : NULL),
+	    json_pack("{s:s*, s:s, s:b, s:b, s:o*}", "path", source->path, "mode", nova_job_text(job, "mode"), "postcopy",
+		options.policy == NOVA_STALL_POSTCOPY, "hold", nova_disks_any(source), "direct",
+		source->direct ? nova_path_direct(source) : NULL),
 	    stream_begun, err);
 }
 
@@ -566,7 +611,32 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 	    json_pack("{s:b}", "resume", source->mode == NOVA_LIVE && nova_job_was_running(job)), undone_precopy, err);
 }
 
+/* ---- hold: with carried disks the guest stops first, they become whole, and only then the rest goes ---- */
+
+static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct nova_source *source = job->ctx;
+
+	if (!nova_disks_any(source) || source->held || source->mode == NOVA_COLD)
+		return NOVA_STEP_DONE;
+	if (!source->session) {
+		nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
+		return NOVA_STEP_FAILED;
+	}
+	if (nova_source_resume_limit(job) > NOVA_SWITCH_RESUME_MS)
+		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	return NOVA_STEP_WAIT;
+}
+
 /* ---- switchover: the guest stops, the last bytes and the device state go ---- */
+
+static enum nova_step_result goes_on(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	struct nova_source *source = job->ctx;
+
+	return source->completed || source->postcopy ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
+}
 
 static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -577,6 +647,8 @@ static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, str
 		return NOVA_STEP_DONE;
 	if (nova_source_resume_limit(job) > NOVA_SWITCH_RESUME_MS)
 		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	if (source->held)
+		return nova_job_call_then(job, NOVA_VERB_OUT_SET, json_pack("{s:b}", "go_on", 1), goes_on, err);
 	return NOVA_STEP_WAIT;
 }
 
@@ -599,9 +671,9 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 	json_object_set_new(job->report, "commit_sent_ms", json_integer(nova_wall_ms()));
 	json_object_set_new(job->report, "peer_heard_ms", json_integer(nova_wall_ms()));
 	return ask(job, "commit",
-	    json_pack("{s:s, s:o, s:I, s:b, s:b}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
-		(json_int_t)raw_bytes, "postcopy", source->postcopy, "run",
-		nova_job_was_running(job)),
+	    json_pack("{s:s, s:o, s:I, s:b, s:b, s:o}", "token", job->token, "digest", nova_digest_json(digest),
+		"raw_bytes", (json_int_t)raw_bytes, "postcopy", source->postcopy, "run", nova_job_was_running(job), "disks",
+		nova_disks_digests(source)),
 	    50000, err);
 }
 
@@ -631,9 +703,26 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 
 /* ---- release ---- */
 
+/* Disks that stay here are older copies from now on: they make the way back cheap. */
+static int remember_copies(struct nova_job *job, json_t *left, struct nova_error *err)
+{
+	json_t *copy;
+	size_t i;
+
+	if (!json_is_array(left))
+		return 0;
+	json_array_foreach (left, i, copy) {
+		json_object_set_new(copy, "peer", json_string(job->peer));
+		json_object_set_new(copy, "time_ms", json_integer(nova_wall_ms()));
+	}
+	return nova_copies_set(job->host, job->entry->uuid, left, err);
+}
+
 static enum nova_step_result released(struct nova_job *job, json_t *result, struct nova_error *err)
 {
-	return nova_entry_forget(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	if (remember_copies(job, json_object_get(result, "left"), err) < 0 || nova_entry_forget(job->entry, err) < 0)
+		return NOVA_STEP_FAILED;
+	return NOVA_STEP_DONE;
 }
 
 static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -647,24 +736,34 @@ static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct
 	nova_source_stop_stream(source);
 	nova_base_use_end(source->base, !source->postcopy && source->completed);
 	nova_base_use_drop(source->base);
+	source->disks = nova_disks_free(source->disks);
 	source->session = source->ops->free(source->session);
 	if (!job->entry)
 		return NOVA_STEP_DONE;
-	return nova_job_call_then(
-	    job, NOVA_VERB_DELETE, json_pack("{s:b, s:b}", "keep_disks", 1, "force", 1), released, err);
+	return nova_job_call_then(job, NOVA_VERB_DELETE,
+	    json_pack("{s:b, s:b, s:O*, s:b}", "keep_disks", 1, "force", 1, "carried",
+		json_object_get(job->args, "carried"), "keep_carried",
+		json_is_true(json_object_get(job->args, "keep-copies"))),
+	    released, err);
 }
 
 const struct nova_step nova_source_steps[] = {
 	/* what          how              take it back    stop waiting       limit_ms */
-	{ "preflight",   run_preflight,   NULL,           nova_job_drop_op,  30000 },
+	{ "preflight",   run_preflight,   NULL,           nova_job_drop_op,  150000 },
 	{ "estimate",    nova_estimate_row, NULL,         nova_job_drop_op,  30000 },
 	{ "connect",     run_connect,     undo_connect,   NULL,              20000 },
 	{ "path",        nova_path_row,   NULL,           nova_job_drop_op,  10000 },
-	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  70000 },
+	{ "reserve",     run_reserve,     undo_reserve,   nova_job_drop_op,  310000 },
 	{ "baseline",    run_baseline,    NULL,           drop_baseline,     0 },
+	{ "disks",       run_disks,       undo_disks,     nova_disks_drop,   0 },
 	{ "quiesce",     run_quiesce,     undo_quiesce,   nova_job_drop_op,  0 },
+	{ "open",        run_open,        run_close,      nova_job_drop_op,  60000 },
+	{ "cold disks",  run_cold_disks,  undo_cold_disks, nova_disks_drop,  0 },
 	{ "precopy",     run_precopy,     undo_precopy,   drop_precopy,      0 },
-	{ "switchover",  run_switchover,  NULL,           NULL,              60000 },
+	{ "hold",        run_hold,        NULL,           NULL,              60000 },
+	{ "detach",      nova_disks_detach, NULL,         nova_job_drop_op,  60000 },
+	{ "close",       run_close,       NULL,           nova_job_drop_op,  60000 },
+	{ "switchover",  run_switchover,  NULL,           nova_job_drop_op,  60000 },
 	{ "handover",    run_handover,    NULL,           nova_job_drop_op,  60000, .commit = true },
 	{ "drain",       run_drain,       NULL,           NULL,              0 },
 	{ "release",     run_release,     NULL,           nova_job_drop_op,  60000 },
@@ -699,6 +798,8 @@ static void on_migration(struct nova_job *job, json_t *data)
 		return;
 	if (!strcmp(status, "completed"))
 		source->completed = true;
+	else if (!strcmp(status, "pre-switchover"))
+		source->held = true;
 	else if (!strcmp(status, "postcopy-active"))
 		on_postcopy(source);
 	else if (!strcmp(status, "postcopy-paused") && row_is(job, "drain") && (!source->rejoin || source->pipe)) {
@@ -712,9 +813,11 @@ static void on_migration(struct nova_job *job, json_t *data)
 			give_up(job, &why);
 		return;
 	}
-	if (row_is(job, "precopy") && source->streaming && (source->completed || source->postcopy))
+	if (row_is(job, "precopy") && source->streaming && (source->completed || source->postcopy || source->held))
 		nova_run_done(job->run);
-	else if (row_is(job, "switchover") && (source->completed || source->postcopy))
+	else if (row_is(job, "hold") && source->held)
+		nova_run_done(job->run);
+	else if (row_is(job, "switchover") && !job->op && (source->completed || source->postcopy))
 		nova_run_done(job->run);
 	else if (row_is(job, "drain") && source->completed)
 		nova_run_done(job->run);
@@ -735,6 +838,8 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 		nova_watch_pass(source, json_integer_value(json_object_get(data, "pass")));
 	else if (!strcmp(event, "MIGRATION"))
 		on_migration(job, data);
+	else if (!strcmp(event, "DISK_MIRROR"))
+		nova_disks_event(source, data);
 	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD) {
 		nova_error_set(&why, NOVA_STATE, "guest %s ended during its migration: %s", job->guest_name,
 		    reason ? reason : "unknown reason");

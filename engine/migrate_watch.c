@@ -101,12 +101,15 @@ static void fill_sample(struct nova_source *source, const json_t *answer)
 {
 	struct nova_pipe_stats pipe = { 0 };
 	struct nova_link_stats stats;
+	struct nova_disks_sum disks;
 	struct nova_error ignored;
 
 	link_stats(source, &stats);
 	if (source->pipe)
 		nova_pipe_stats(source->pipe, &pipe);
 	nova_sample_read(&source->sample, answer, &ignored);
+	nova_disks_sum(source, &disks);
+	source->sample.remaining_bytes += disks.remaining_bytes; /* they go in the same pause */
 	source->sample.now_ms = nova_now_ms();
 	/* Without a queue: what waits in ours is counted by its bytes. */
 	if (stats.rtt_min_us && (!source->least_rtt_us || stats.rtt_min_us < source->least_rtt_us))
@@ -156,7 +159,8 @@ static void halted(void *arg, json_t *result, const struct nova_error *err)
 	if (err)
 		nova_host_log(source->job->host, NOVA_LOG_WARNING, "%s: %s", source->job->id, err->text);
 	source->halted = json_is_true(json_object_get(result, "halted"));
-	if (source->halted)
+	/* With carried disks the stream is not over when the guest has stopped: "completed" tells. */
+	if (source->halted && !nova_disks_any(source))
 		nova_tail_start(source);
 }
 
@@ -332,6 +336,16 @@ void nova_watch_stop(struct nova_source *source)
 
 /* ---- what users see ---- */
 
+/* Memory and disks together; before the first look memory is all there is to do. */
+static int percent_of_all(const struct nova_source *source, const struct nova_disks_sum *disks)
+{
+	uint64_t memory = source->sample.total_bytes ? source->sample.total_bytes : source->memory_bytes;
+	uint64_t left = source->sample.total_bytes ? source->sample.remaining_bytes : memory + disks->remaining_bytes;
+	uint64_t total = memory + disks->total_bytes;
+
+	return left < total ? (int)((total - left) * 100 / total) : 0;
+}
+
 static int percent_done(const struct nova_sample *sample)
 {
 	if (!sample->total_bytes || sample->iteration > 1)
@@ -350,10 +364,12 @@ void nova_watch_progress(struct nova_source *source, const char *phase)
 	const struct nova_sample *sample = &source->sample;
 	const struct nova_step *step = job->run ? nova_run_step(job->run) : NULL;
 	struct nova_pipe_stats pipe = { 0 };
+	struct nova_disks_sum disks;
 	struct nova_link_stats stats;
 	json_t *event;
 
 	link_stats(source, &stats);
+	nova_disks_sum(source, &disks);
 	if (source->pipe)
 		nova_pipe_stats(source->pipe, &pipe);
 	source->progress_ms = nova_now_ms();
@@ -364,9 +380,15 @@ void nova_watch_progress(struct nova_source *source, const char *phase)
 		json_object_set_new(event, "owner", json_string(job->entry->owner));
 	add_int(event, "elapsed_ms", source->progress_ms - source->begin_ms);
 	add_int(event, "iteration", sample->iteration);
-	add_int(event, "percent", percent_done(sample));
-	add_int(event, "total_bytes", (int64_t)sample->total_bytes);
-	add_int(event, "remaining_bytes", (int64_t)sample->remaining_bytes);
+	add_int(event, "percent", source->disks ? percent_of_all(source, &disks) : percent_done(sample));
+	add_int(event, "total_bytes", (int64_t)(sample->total_bytes + disks.total_bytes));
+	add_int(event, "remaining_bytes",
+	    (int64_t)(sample->total_bytes ? sample->remaining_bytes : disks.remaining_bytes));
+	if (source->disks) {
+		add_int(event, "disk_total_bytes", (int64_t)disks.total_bytes);
+		add_int(event, "disk_done_bytes", (int64_t)disks.done_bytes);
+		add_int(event, "disk_same_bytes", (int64_t)disks.ways.same_bytes);
+	}
 	add_int(event, "dirty_bytes_per_s", (int64_t)sample->dirty_bytes_per_s);
 	add_int(event, "raw_bytes", (int64_t)(source->direct ? sample->transferred_bytes : pipe.out.raw_bytes));
 	add_int(event, "wire_bytes", (int64_t)wire_sent(source, &stats));
@@ -501,6 +523,8 @@ void nova_watch_report(struct nova_source *source)
 		add_int(report, "longest_turn_us", (int64_t)pipe.longest_turn_us);
 		add_int(report, "longest_turn_cpu_us", (int64_t)pipe.longest_turn_cpu_us);
 	}
+	if (source->disks)
+		json_object_set_new(report, "disks", nova_disks_report(source));
 	decisions = source->converge ? nova_converge_report(source->converge) : NULL;
 	if (decisions)
 		json_object_set_new(report, "convergence", decisions);

@@ -277,6 +277,11 @@ enum nova_verb {
 	NOVA_VERB_LOGS,         /* {lines} -> {text, cut}: what the guest wrote last */
 	NOVA_VERB_IMPORT,       /* {file, name} -> {}: an image from a file; no guest */
 	NOVA_VERB_EXPORT,       /* {file, name} -> {bytes}: an image to a new file; no guest */
+	NOVA_VERB_MIRROR_START,  /* {disks:[{disk, path, sync}]}: copy disks into the NBD servers at these sockets */
+	NOVA_VERB_MIRROR_QUERY,  /* {} -> {disks:[{disk, ready, done_bytes, total_bytes}]} */
+	NOVA_VERB_MIRROR_END,    /* {count} or {cancel}: the copies are whole (guest stopped), or given up */
+	NOVA_VERB_MIRROR_IN,     /* {copies} -> {path, disks:[{disk, sync, seed}]}: an NBD server of the new disks */
+	NOVA_VERB_MIRROR_IN_END, /* {} -> {}: no more of that */
 	NOVA_VERBS
 };
 NOVA_PUBLIC const char *nova_verb_name(enum nova_verb verb);

@@ -81,3 +81,6 @@ EXTRA_DIST += perf/load
 perf-load: all $(check_PROGRAMS)
 	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(MIGRATIONS),MIGRATIONS=$(MIGRATIONS)) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/load
 .PHONY: perf-load
+
+# One disk by QEMU's own mirror and by ours: by hand.
+EXTRA_DIST += perf/disk_copy

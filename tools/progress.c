@@ -99,6 +99,9 @@ static void add_numbers(struct pieces *pieces, const json_t *progress)
 		add(pieces, 1, "%s moved", format_bytes(value).s); /* a relay does not know how much there is */
 	if (number_of(progress, "remaining_bytes", &value))
 		add(pieces, 3, "%s left", format_bytes(value).s);
+	if (number_of(progress, "disk_total_bytes", &value) && value > 0 &&
+	    number_of(progress, "disk_done_bytes", &cap))
+		add(pieces, 5, "disks %s of %s", format_bytes(cap).s, format_bytes(value).s);
 	if (number_of(progress, "dirty_bytes_per_s", &value) && value > 0)
 		add(pieces, 5, "dirties %s/s", format_bytes(value).s);
 	if (number_of(progress, "predicted_downtime_ms", &value) && value > 0)

@@ -116,6 +116,25 @@ static void view_decisions(FILE *out, const json_t *convergence)
 	}
 }
 
+static double number_in(const json_t *object, const char *member)
+{
+	return json_number_value(json_object_get(object, member));
+}
+
+/* "  disk0: 24.0 MiB written over there, 20.0 MiB of it was there, 3.1 MiB sent" */
+static void view_disks(FILE *out, const json_t *disks)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (disks, i, disk) {
+		put_clean(out, "  ", string_of(disk, "disk"), ": ");
+		fprintf(out, "%s written over there, ", format_bytes(number_in(disk, "written_bytes")).s);
+		fprintf(out, "%s of it was there, ", format_bytes(number_in(disk, "same_bytes")).s);
+		fprintf(out, "%s sent\n", format_bytes(number_in(disk, "encoded_bytes")).s);
+	}
+}
+
 static void view_report(FILE *out, const json_t *report)
 {
 	json_t *shown = json_object(), *value;
@@ -127,6 +146,7 @@ static void view_report(FILE *out, const json_t *report)
 	}
 	object_print(out, shown, NULL, 2);
 	json_decref(shown);
+	view_disks(out, json_object_get(report, "disks"));
 	view_decisions(out, json_object_get(report, "convergence"));
 }
 

@@ -4,12 +4,15 @@
  *
  * First what keeps the session alive and moving (PONG, PING, OPEN, ACK), then requests and answers: these
  * bypass the rate limits, and are charged to them. Then urgent channels, then the bulk channel that has
- * had the least so far. A bulk frame is at most frame_bytes long (measure.c), so nothing urgent waits long
+ * had the least so far for its weight: a disk gets a third of what a stream gets, as a guest's memory is what its
+ * pause waits for. A bulk frame is at most frame_bytes long (measure.c), so nothing urgent waits long
  * behind one.
  */
 #include "link.h"
 
 #include <string.h>
+
+#define DISK_COST 3u /* a disk's bytes weigh so much more than a stream's when both have something to send */
 
 static int put_small(struct lane *lane, struct frame_header *header, const void *payload, size_t length,
     struct nova_error *err)
@@ -71,7 +74,7 @@ static int put_segment(struct lane *lane, struct channel *channel, struct nova_e
 	header.offset = segment->offset;
 	if (segment->resent)
 		lane->session->resent_bytes += segment->span;
-	channel->virtual_bytes += segment->span;
+	channel->virtual_bytes += (uint64_t)segment->span * (channel->kind == NOVA_CHANNEL_DISK ? DISK_COST : 1);
 	if (!segment->buf)
 		return put_small(lane, &header, NULL, 0, err);
 	header.length = segment->span;

@@ -150,11 +150,11 @@ static void add_disk(const struct plan *plan, size_t i, const json_t *disk)
 
 	snprintf(node, sizeof(node), "disk%zu", i);
 	snprintf(file, sizeof(file), "disk%zu-file", i);
-	add_blockdev(plan, json_pack("{s:s,s:s,s:s,s:b,s:{s:b,s:b}}", "driver", "file", "node-name", file,
-	                       "filename", kvm_spec_text(disk, "path"), "read-only", readonly, "cache",
-	                       "direct", direct, "no-flush", strcmp(cache, "unsafe") == 0));
-	add_blockdev(plan, json_pack("{s:s,s:s,s:s,s:b}", "driver", kvm_spec_text(disk, "format"),
-	                       "node-name", node, "file", file, "read-only", readonly));
+	add_blockdev(plan, json_pack("{s:s,s:s,s:s,s:b,s:s,s:{s:b,s:b}}", "driver", "file", "node-name", file,
+	                       "filename", kvm_spec_text(disk, "path"), "read-only", readonly, "discard", "unmap",
+	                       "cache", "direct", direct, "no-flush", strcmp(cache, "unsafe") == 0));
+	add_blockdev(plan, json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", kvm_spec_text(disk, "format"),
+	                       "node-name", node, "file", file, "read-only", readonly, "discard", "unmap"));
 	OPTION(plan->argv, "-device", "virtio-blk-%s,id=%s-device,drive=%s,write-cache=%s", plan->bus, node,
 	    node, through ? "off" : "on");
 }

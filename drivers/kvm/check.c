@@ -14,6 +14,7 @@ static enum nova_step_result complete(struct nova_run *run, void *ctx, struct no
 		.roots = task->kvm->roots,
 		.machines = kvm_config(task->kvm, "machines"),
 		.cpu_models = kvm_config(task->kvm, "cpu-models"),
+		.copies = json_object_get(task->args, "copies"),
 		.incoming = json_is_true(json_object_get(task->args, "incoming")),
 	};
 	json_t *spec = kvm_spec_complete(json_object_get(task->args, "spec"), &limits, err);

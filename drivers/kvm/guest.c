@@ -318,6 +318,7 @@ static void live_event(void *arg, const char *name, json_t *data)
 		migration_event(live, data);
 		return;
 	}
+	kvm_mirror_event(live, name, data);
 	for (size_t i = 0; i < sizeof(known_events) / sizeof(*known_events); i++) {
 		if (strcmp(known_events[i].name, name) != 0)
 			continue;

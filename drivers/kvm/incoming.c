@@ -4,8 +4,9 @@
  *
  * A QEMU with the source's devices waits, stopped, at a unix socket in the guest's private directory. It
  * loads the stream and stays stopped: RESUME makes it run, DELETE takes it away. Its disks belong to the
- * source until RESUME: nothing here deletes or writes them before. With recover, the QEMU is there and runs,
- * and waits at the socket for the rest of a postcopy whose stream was lost.
+ * source until RESUME: nothing here deletes or writes them before. Images of disks that are carried (carry.c)
+ * are made here, and are the only ones that an undo removes. With recover, the QEMU is there and runs, and waits
+ * at the socket for the rest of a postcopy whose stream was lost.
  */
 #include "kvm.h"
 
@@ -39,7 +40,7 @@ static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, s
 		return NOVA_STEP_FAILED;
 	kvm_guest_state(task->guest, NOVA_GUEST_INCOMING, "waits for its stream");
 	return kvm_task_qmp(
-	    task, "migrate-set-capabilities", kvm_migration_capabilities(false, postcopy, kvm_direct(task)), NULL, err);
+	    task, "migrate-set-capabilities", kvm_migration_capabilities(false, postcopy, kvm_direct(task), false), NULL, err);
 }
 
 static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -94,6 +95,8 @@ KVM_VERB(in_prepare)
 {
 	static const struct nova_step rows[] = {
 		{ "mark", mark_incoming },
+		{ "backing files", kvm_backing_find, NULL, kvm_task_stop_waiting },
+		{ "images", kvm_carry_make, kvm_carry_undo, kvm_task_stop_waiting, 120000 },
 		{ "launch", kvm_launch_row, kvm_launch_undo, kvm_task_stop_waiting, KVM_START_LIMIT_MS },
 		{ "credentials", kvm_direct_credentials, kvm_direct_forget, kvm_task_stop_waiting },
 		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },

@@ -4,7 +4,6 @@
  * elsewhere.
  *
  * One process a guest, driven over its own QMP socket. Guests outlive us: close() and forget() only let go.
- * Not here: moving disks (the engine refuses a migration of disks that both hosts cannot reach).
  */
 #include "kvm.h"
 
@@ -126,6 +125,11 @@ const struct nova_driver nova_driver_kvm = {
 		[NOVA_VERB_IN_PREPARE] = kvm_in_prepare,
 		[NOVA_VERB_CAPABILITIES] = kvm_capabilities,
 		[NOVA_VERB_ESTIMATE] = kvm_estimate,
+		[NOVA_VERB_MIRROR_START] = kvm_mirror_start,
+		[NOVA_VERB_MIRROR_QUERY] = kvm_mirror_query,
+		[NOVA_VERB_MIRROR_END] = kvm_mirror_end,
+		[NOVA_VERB_MIRROR_IN] = kvm_mirror_in,
+		[NOVA_VERB_MIRROR_IN_END] = kvm_mirror_in_end,
 	},
 	.spec_params = kvm_spec_params,
 };

@@ -12,7 +12,10 @@
  *   task.c      a verb as a table of rows
  *   direct.c    a stream from QEMU to QEMU, with QEMU's own TLS
  *   launch.c    starting and ending a guest's QEMU
- *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c estimate.c   the verbs
+ *   carry.c     disks that move with their guest
+ *   backing.c   and their backing files
+ *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c estimate.c
+ *   mirror.c exports.c                           the verbs
  *
  * guest->runtime holds: pid, start_time, qmp (socket), migration {role, was_running, status}, snapshots,
  * disks_elsewhere (the other side of a migration owns the disks: never delete them), and "changed": members
@@ -201,7 +204,7 @@ const char *kvm_guest_role(const struct nova_guest *guest);
 /* query-migrate's answer as the members of struct nova_sample; new reference. */
 json_t *kvm_migration_sample(const json_t *info);
 /* Arguments of migrate-set-capabilities; new reference. */
-json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd);
+json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd, bool hold);
 /* Answer of query-migrate, of a QEMU in postcopy: wait until it knows that its stream is lost. If it had all
  * before, the task's result says "complete". */
 enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, struct nova_error *err);
@@ -239,6 +242,7 @@ struct kvm_limits {
 	const json_t *roots;      /* array of directories, may be NULL */
 	const json_t *machines;   /* array of allowed types, NULL or empty: all */
 	const json_t *cpu_models; /* the same */
+	const json_t *copies;     /* older copies of carried disks, NULL: none */
 	bool incoming;            /* destination of a migration: nothing may be made up, disks must exist */
 };
 /* "auto", "kvm" or "tcg" of a specification that was not checked yet; "auto" if it says nothing. */
@@ -329,6 +333,35 @@ enum nova_step_result kvm_quit_row(struct nova_run *run, void *ctx, struct nova_
 enum nova_step_result kvm_match_ready(
     struct kvm_task *task, const char *event, json_t *data, struct nova_error *err);
 
+/* ---- carry.c: disks that move with their guest ---- */
+
+/* Make a specification the destination's. wishes (NULL: nothing may be carried): {pool, map, include, exclude};
+ * {disk, path, format, size} of each disk that is carried is appended to the array carried. */
+int kvm_carry_plan(json_t *spec, const json_t *wishes, json_t *carried, struct nova_error *err);
+/* Can this carried disk be made here? copies: [{disk, path, format}], older copies of the guest's disks. */
+int kvm_carry_check(const json_t *roots, const json_t *disk, const char *name, const json_t *copies,
+    struct nova_error *err);
+const json_t *kvm_carry_copy(const json_t *copies, const char *name); /* NULL: there is none */
+/* A row and its undo: the images of the carried disks of notes.spec. */
+enum nova_step_result kvm_carry_make(struct nova_run *run, void *ctx, struct nova_error *err);
+enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nova_error *err);
+/* The same undo after a restart: what was made here goes, older copies are where they were. */
+void kvm_carry_unmake(struct nova_guest *guest);
+/* The guest runs from the new images. */
+void kvm_carry_arrived(struct nova_guest *guest);
+/* Where an older copy is now. */
+const char *kvm_carry_seed(const struct nova_guest *guest, const json_t *copy);
+/* The guest has moved: remove the images of carried disks ([{disk, path}]) that are its own, unless keep.
+ * Those that are left; new array. */
+json_t *kvm_carry_leave(const struct nova_guest *guest, const json_t *carried, bool keep);
+/* backing.c: rows. The source's: carried.backing {path, format, sha256} of the disks of result.spec; the
+ * destination's: carried.based_on, the same file here, of those of notes.spec. */
+enum nova_step_result kvm_backing_describe(struct nova_run *run, void *ctx, struct nova_error *err);
+enum nova_step_result kvm_backing_find(struct nova_run *run, void *ctx, struct nova_error *err);
+int kvm_hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err);
+/* mirror.c: a job's end, as the engine's DISK_MIRROR event. */
+void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data);
+
 /* ---- verbs ---- */
 
 #define KVM_VERB(name)                                                                                       \
@@ -357,5 +390,10 @@ KVM_VERB(out_set);
 KVM_VERB(out_cancel);
 KVM_VERB(in_prepare);
 KVM_VERB(estimate);
+KVM_VERB(mirror_start);
+KVM_VERB(mirror_query);
+KVM_VERB(mirror_end);
+KVM_VERB(mirror_in);
+KVM_VERB(mirror_in_end);
 
 #endif

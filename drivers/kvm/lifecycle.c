@@ -29,7 +29,7 @@ static json_t *created_list(struct kvm_task *task)
 }
 
 /* A disk that QEMU's own user must be able to use. */
-static int hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err)
+int kvm_hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err)
 {
 	const char *user = kvm_config_text(kvm, "qemu-user");
 	uid_t uid;
@@ -52,7 +52,7 @@ static enum nova_step_result disk_made(struct kvm_task *task, json_t *value, str
 
 	if (nova_child_check("qemu-img", value, err) < 0)
 		return NOVA_STEP_FAILED;
-	if (hand_to_user(task->kvm, path, err) < 0)
+	if (kvm_hand_to_user(task->kvm, path, err) < 0)
 		return NOVA_STEP_FAILED;
 	return make_disks(task->run, task, err);
 }
@@ -121,12 +121,25 @@ static enum nova_step_result unmake_dirs(struct nova_run *run, void *ctx, struct
 	return NOVA_STEP_DONE;
 }
 
+/* Disks that are there already are the guest's: so are those that came with it from elsewhere. */
+static enum nova_step_result take_disks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!json_is_true(json_object_get(task->args, "existing")))
+		return NOVA_STEP_DONE;
+	json_object_del(task->guest->runtime, "disks_elsewhere");
+	kvm_carry_arrived(task->guest);
+	return nova_guest_save(task->guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
 KVM_VERB(create)
 {
 	/* A row that fails is undone itself too: what it began is taken back. */
 	static const struct nova_step rows[] = {
 		{ "directories", make_dirs, unmake_dirs },
 		{ "disks", make_disks, unmake_disks, kvm_task_stop_waiting, 120000 },
+		{ "take", take_disks },
 		{ NULL },
 	};
 	struct nova_op *op = kvm_task_new(self, guest, args, rows, done, arg, err);
@@ -252,6 +265,7 @@ static enum nova_step_result tell_paused(struct nova_run *run, void *ctx, struct
 	/* A guest that was paused at its source has arrived: it is ours, and stays paused. */
 	json_object_del(guest->runtime, "migration");
 	json_object_del(guest->runtime, "disks_elsewhere");
+	kvm_carry_arrived(guest);
 	kvm_guest_state(guest, NOVA_GUEST_PAUSED, "arrived paused");
 	kvm_guest_save(task->kvm, guest);
 	return NOVA_STEP_DONE;
@@ -297,9 +311,11 @@ static enum nova_step_result tell_resumed(struct nova_run *run, void *ctx, struc
 	struct nova_guest *guest = task->guest;
 	char socket[PATH_MAX];
 
-	if (strcmp(kvm_guest_role(guest), "destination") == 0 &&
-	    kvm_guest_socket(task->kvm, guest->name, "incoming.sock", socket, sizeof(socket), NULL) == 0)
-		unlink(socket);
+	if (strcmp(kvm_guest_role(guest), "destination") == 0) {
+		if (kvm_guest_socket(task->kvm, guest->name, "incoming.sock", socket, sizeof(socket), NULL) == 0)
+			unlink(socket);
+		kvm_carry_arrived(guest);
+	}
 	json_object_del(guest->runtime, "migration");
 	json_object_del(guest->runtime, "disks_elsewhere");
 	kvm_guest_state(guest, NOVA_GUEST_RUNNING, "resumed");
@@ -347,29 +363,24 @@ static void remove_disks(const struct nova_guest *guest)
 	}
 }
 
-/* What CREATE made and nothing else: a creation is undone. */
-static void remove_created(const struct nova_guest *guest)
-{
-	json_t *path;
-	size_t i;
-
-	json_array_foreach (json_object_get(guest->runtime, "created"), i, path)
-		unlink(json_string_value(path));
-}
-
 static enum nova_step_result remove_all(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
 	struct nova_guest *guest = task->guest;
 	bool keep = json_is_true(json_object_get(task->args, "keep_disks")) ||
 	            json_is_true(json_object_get(guest->runtime, "disks_elsewhere"));
+	const json_t *carried = json_object_get(task->args, "carried");
 
-	if (!keep && json_is_true(json_object_get(task->args, "created_only"))) {
-		remove_created(guest);
+	/* What CREATE or the destination of a migration made and nothing else: it is undone. */
+	if (json_is_true(json_object_get(task->args, "created_only"))) {
+		kvm_carry_unmake(guest);
 	} else if (!keep) {
 		remove_snapshot_files(guest);
 		remove_disks(guest);
 	}
+	if (carried)
+		json_object_set_new(task->result, "left",
+		    kvm_carry_leave(guest, carried, json_is_true(json_object_get(task->args, "keep_carried"))));
 	kvm_guest_drop(task->kvm, guest);
 	kvm_guest_remove_dirs(task->kvm, guest->name);
 	return NOVA_STEP_DONE;

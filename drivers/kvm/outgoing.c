@@ -19,21 +19,6 @@
 
 /* ---- prepare -------------------------------------------------------------------------------------- */
 
-/* A disk that the destination cannot reach is refused here: its contents would stay behind. */
-static int check_disks(const json_t *spec, struct nova_error *err)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach (json_object_get(spec, "disk"), i, disk)
-		if (!json_is_true(json_object_get(disk, "shared")) &&
-		    !json_is_true(json_object_get(disk, "readonly")))
-			return nova_error_set(err, NOVA_INVALID,
-			    "disk %s is not said to be on storage shared by both hosts (shared=on)",
-			    kvm_spec_text(disk, "path"));
-	return 0;
-}
-
 static int check_adopted(const json_t *spec, struct nova_error *err)
 {
 	json_t *unknown = json_object_get(json_object_get(spec, "adopted"), "unknown");
@@ -54,8 +39,10 @@ static enum nova_step_result prepare_answer(struct kvm_task *task, json_t *value
 
 	json_object_set_new(task->result, "spec", spec ? json_deep_copy(spec) : kvm_spec_now(guest));
 	spec = json_object_get(task->result, "spec");
+	json_object_set_new(task->result, "carried", json_array());
 	if ((!json_object_get(task->args, "spec") && check_adopted(spec, err) < 0) ||
-	    check_disks(spec, err) < 0)
+	    kvm_carry_plan(spec, json_object_get(task->args, "disks"), json_object_get(task->result, "carried"), err) <
+	        0)
 		return NOVA_STEP_FAILED;
 	if (json_is_true(json_object_get(task->args, "direct"))) {
 		json_t *identity = kvm_direct_identity(task->kvm, err);
@@ -85,6 +72,7 @@ KVM_VERB(out_prepare)
 {
 	static const struct nova_step rows[] = {
 		{ "describe", prepare, NULL, kvm_task_stop_waiting },
+		{ "backing files", kvm_backing_describe, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 
@@ -93,7 +81,7 @@ KVM_VERB(out_prepare)
 
 /* ---- start ---------------------------------------------------------------------------------------- */
 
-json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd)
+json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd, bool hold)
 {
 	const struct {
 		const char *name;
@@ -105,6 +93,7 @@ json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd)
 		{ "postcopy-ram", postcopy },
 		{ "multifd", multifd },
 		{ "auto-converge", source },
+		{ "pause-before-switchover", hold },
 	};
 	json_t *list = json_array();
 
@@ -178,8 +167,10 @@ static enum nova_step_result set_capabilities(struct nova_run *run, void *ctx, s
 	struct kvm_task *task = ctx;
 	bool postcopy = json_is_true(json_object_get(task->args, "postcopy"));
 
-	return kvm_task_qmp(
-	    task, "migrate-set-capabilities", kvm_migration_capabilities(true, postcopy, kvm_direct(task)), NULL, err);
+	return kvm_task_qmp(task, "migrate-set-capabilities",
+	    kvm_migration_capabilities(
+	        true, postcopy, kvm_direct(task), json_is_true(json_object_get(task->args, "hold"))),
+	    NULL, err);
 }
 
 static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -438,10 +429,20 @@ static enum nova_step_result halt(struct nova_run *run, void *ctx, struct nova_e
 	return kvm_task_qmp(task, "stop", NULL, stopped, err);
 }
 
+static enum nova_step_result go_on(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!json_is_true(json_object_get(task->args, "go_on")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), NULL, err);
+}
+
 KVM_VERB(out_set)
 {
 	static const struct nova_step rows[] = {
 		{ "halt", halt, NULL, kvm_task_stop_waiting },
+		{ "go on", go_on, NULL, kvm_task_stop_waiting },
 		{ "parameters", change_parameters, NULL, kvm_task_stop_waiting },
 		{ "postcopy", go_postcopy, NULL, kvm_task_stop_waiting },
 		{ NULL },

@@ -56,6 +56,7 @@ static const struct nova_param disk_params[] = {
 	{ "cache", NOVA_T_CHOICE, "none|writeback|writethrough|directsync|unsafe" },
 	{ "shared", NOVA_T_BOOL },
 	{ "owned", NOVA_T_BOOL }, /* goes with the guest; on if CREATE made it */
+	{ "carried", NOVA_T_JSON }, /* from the source of a migration: to be made here (carry.c) */
 	{ NULL },
 };
 
@@ -503,7 +504,7 @@ static int complete_boot(json_t *spec, const struct kvm_limits *limits, struct n
 	return 0;
 }
 
-static int complete_disk(json_t *disk, const struct kvm_limits *limits, struct nova_error *err)
+static int complete_disk(json_t *disk, const char *name, const struct kvm_limits *limits, struct nova_error *err)
 {
 	const char *path = kvm_spec_text(disk, "path") ?: "";
 	size_t length = strlen(path);
@@ -515,12 +516,16 @@ static int complete_disk(json_t *disk, const struct kvm_limits *limits, struct n
 		json_object_set_new(disk, "format", json_string(qcow2 ? "qcow2" : "raw"));
 	if (*path != '/')
 		return nova_error_set(err, NOVA_INVALID, "disk %s: give an absolute path", path);
+	if (!limits->incoming)
+		json_object_del(disk, "carried");
+	if (json_object_get(disk, "carried"))
+		return kvm_carry_check(limits->roots, disk, name, limits->copies, err);
 	there = kvm_path_creatable(limits->roots, "disk", path, err);
 	if (there < 0)
 		return -1;
 	if (!there && limits->incoming)
-		return nova_error_set(
-		    err, NOVA_REFUSED, "disk %s is not on this host: it must be on shared storage", path);
+		return nova_error_set(err, NOVA_REFUSED,
+		    "disk %s is not on this host: it must be on shared storage, or be carried", path);
 	if (!there && !asked)
 		return nova_error_set(
 		    err, NOVA_INVALID, "disk %s does not exist: say size=SIZE to make it", path);
@@ -541,13 +546,14 @@ static int complete_disk(json_t *disk, const struct kvm_limits *limits, struct n
 
 static int complete_disks(json_t *spec, const struct kvm_limits *limits, struct nova_error *err)
 {
+	char name[32];
 	json_t *disk;
 	size_t i;
 
 	if (!json_object_get(spec, "disk"))
 		json_object_set_new(spec, "disk", json_array());
 	json_array_foreach (json_object_get(spec, "disk"), i, disk)
-		if (complete_disk(disk, limits, err) < 0)
+		if (snprintf(name, sizeof(name), "disk%zu", i) > 0 && complete_disk(disk, name, limits, err) < 0)
 			return -1;
 	return 0;
 }

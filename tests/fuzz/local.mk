@@ -70,3 +70,7 @@ tests_fuzz_fuzz_store_LDFLAGS = $(fuzz_link)
 tests_fuzz_fuzz_command_SOURCES = tests/fuzz/fuzz_command.c
 tests_fuzz_fuzz_command_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_command_LDFLAGS = $(fuzz_link)
+fuzz_programs += tests/fuzz/fuzz_nbd
+tests_fuzz_fuzz_nbd_SOURCES = tests/fuzz/fuzz_nbd.c
+tests_fuzz_fuzz_nbd_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_nbd_LDFLAGS = $(fuzz_link)

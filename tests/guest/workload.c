@@ -9,6 +9,9 @@
  * - dirty=KIND:MIB:RATE is one more area, of which RATE MiB of pages a second are touched. KIND as above (the
  *   page is written anew), or edit8 (8 bytes somewhere), seq8 (8 bytes, page after page), verify (a counter
  * in each page, checked at every touch), none.
+ * - disk=DEVICE:MIB:RATE,... is the beginning of a block device (vda) that is written and checked, past all caches: at
+ *   first all of it, then RATE MiB a second of random blocks, each read, compared and written anew. Wrong blocks
+ *   count as pages.
  * - hb=DEVICE is where "H seq mono_us real_us" goes every 10 ms: ttyS1 unless told, none for nowhere.
  *
  * The console (stdin, stdout) says WL-READY once memory is filled, WL-BAD when a page is not what it should
@@ -17,6 +20,7 @@
  * - "sum TAG" with "WL-SUM hash bad=N TAG": the hash of the filled areas, not of the dirty one; N counts
  * wrong pages since the start.
  * - "rate MIB": dirty so much from now on.
+ * - "disk-rate MIB": write so much to each block device from now on.
  * - "sh COMMAND": run by the shell, not waited for.
  *
  * The generator has a fixed seed: the same arguments give the same memory. Linked statically, without
@@ -41,6 +45,7 @@
 
 #define PAGE 4096u
 #define AREAS_MAX 16
+#define BLOCK_DEVICES_MAX 4
 #define DISK_CHUNK (1u << 20)
 #define BEAT_MS 10
 #define TICK_MS 10
@@ -325,6 +330,111 @@ static void work(struct dirty *dirty)
 			dirty->kind->fill(dirty->area.at + random_u64() % dirty->area.pages * PAGE);
 }
 
+/* ---- block devices ------------------------------------------------------------------------------ */
+
+struct device {
+	char name[16];
+	int fd;
+	size_t blocks;
+	uint32_t *expected; /* how often each block was written */
+	double blocks_per_s;
+	double owed;
+	uint64_t last_us;
+};
+
+static struct device block_devices[BLOCK_DEVICES_MAX];
+static size_t block_device_count;
+
+/* What a block holds after so many writes: nothing that packs. */
+static void fill_block(uint8_t *block, size_t number, uint32_t count)
+{
+	uint64_t state = (uint64_t)(number + 1) * 0x9e3779b97f4a7c15u ^ count;
+
+	for (size_t at = 0; at < PAGE; at += sizeof(state)) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		memcpy(block + at, &state, sizeof(state));
+	}
+}
+
+static void write_block(struct device *device, size_t number)
+{
+	static uint8_t block[PAGE] __attribute__((aligned(PAGE)));
+
+	fill_block(block, number, ++device->expected[number]);
+	if (pwrite(device->fd, block, PAGE, (off_t)(number * PAGE)) != PAGE) {
+		bad_pages++;
+		printf("WL-BAD %s: writing block %zu: %s\n", device->name, number, strerror(errno));
+	}
+}
+
+static void check_block(struct device *device, size_t number)
+{
+	static uint8_t block[PAGE] __attribute__((aligned(PAGE))), expected[PAGE];
+
+	fill_block(expected, number, device->expected[number]);
+	if (pread(device->fd, block, PAGE, (off_t)(number * PAGE)) == PAGE && memcmp(block, expected, PAGE) == 0)
+		return;
+	bad_pages++;
+	printf("WL-BAD %s block %zu is not what write %u left\n", device->name, number, device->expected[number]);
+}
+
+static void make_device(const char *word)
+{
+	struct device *device = &block_devices[block_device_count];
+	char path[32];
+	size_t mib;
+
+	if (sscanf(word, "%15[^:]:%zu:%lf", device->name, &mib, &device->blocks_per_s) != 3 || !mib) {
+		printf("WL-ERROR disk=%s is not DEVICE:MIB:RATE\n", word);
+		return;
+	}
+	snprintf(path, sizeof(path), "/dev/%s", device->name);
+	device->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (device->fd < 0) {
+		printf("WL-ERROR disk=%s: %s\n", word, strerror(errno));
+		return;
+	}
+	device->blocks = (mib << 20) / PAGE;
+	device->blocks_per_s *= (1 << 20) / PAGE;
+	device->expected = map(device->blocks * sizeof(uint32_t));
+	for (size_t i = 0; i < device->blocks; i++)
+		write_block(device, i);
+	device->last_us = now_us(CLOCK_MONOTONIC);
+	block_device_count++;
+}
+
+static void make_devices(char *list)
+{
+	for (char *word = strtok(list, ","); word && block_device_count < BLOCK_DEVICES_MAX; word = strtok(NULL, ","))
+		make_device(word);
+}
+
+static void work_on_devices(void)
+{
+	for (struct device *device = block_devices; device < block_devices + block_device_count; device++) {
+		uint64_t now = now_us(CLOCK_MONOTONIC), passed_us = now - device->last_us;
+
+		device->last_us = now;
+		if (passed_us > BACKLOG_MS * 1000)
+			passed_us = BACKLOG_MS * 1000;
+		for (device->owed += device->blocks_per_s * passed_us / 1e6; device->owed >= 1; device->owed--) {
+			size_t number = random_u64() % device->blocks;
+
+			check_block(device, number);
+			write_block(device, number);
+		}
+	}
+}
+
+static void check_devices(void)
+{
+	for (struct device *device = block_devices; device < block_devices + block_device_count; device++)
+		for (size_t i = 0; i < device->blocks; i++)
+			check_block(device, i);
+}
+
 /* ---- heartbeat ---------------------------------------------------------------------------------- */
 
 static int open_raw(const char *device)
@@ -412,9 +522,14 @@ static void answer(const char *line, const struct area *areas, size_t count, str
 	} else if (!strncmp(line, "rate ", 5)) {
 		dirty->pages_per_s = atof(line + 5) * (1 << 20) / PAGE;
 		printf("WL-RATE %s\n", line + 5);
+	} else if (!strncmp(line, "disk-rate ", 10)) {
+		for (size_t i = 0; i < block_device_count; i++)
+			block_devices[i].blocks_per_s = atof(line + 10) * (1 << 20) / PAGE;
+		printf("WL-DISK-RATE %s\n", line + 10);
 	} else if (!strncmp(line, "sum", 3)) {
 		for (size_t i = 0; dirty->expected && i < dirty->area.pages; i++)
 			verify(dirty, i);
+		check_devices();
 		printf("WL-SUM %016llx bad=%llu%s\n", (unsigned long long)hash_areas(areas, count),
 		    (unsigned long long)bad_pages, line + 3);
 	}
@@ -437,6 +552,7 @@ static void serve_console(const struct area *areas, size_t count, struct dirty *
 			answer(line, areas, count, dirty);
 		}
 		work(dirty);
+		work_on_devices();
 	}
 }
 
@@ -463,6 +579,7 @@ int main(int argc, char **argv)
 		(i % 2 ? fill_text : fill_rand)(repeated[i]);
 	count = make_filled(option(argc, argv, "fill", ""), areas);
 	make_dirty(option(argc, argv, "dirty", NULL), &dirty);
+	make_devices(option(argc, argv, "disk", ""));
 	dirty.last_us = now_us(CLOCK_MONOTONIC);
 	printf("WL-READY\n");
 	serve_console(areas, count, &dirty);

@@ -2,26 +2,9 @@
 # The cap holds within 5 % over 10 s, and a change of it is followed within 1 s. Counted by the kernel, on the wire.
 rand_mib=130
 . "${srcdir:-.}/tests/integration/slow.inc"
+. "${srcdir:-.}/tests/integration/rate.inc"
 start_pair
 boot_slow
-
-rate_over() { # SECONDS: kbit/s
-	t0=$(now_ms) b0=$(wire_bytes alpha)
-	wait_for "the clock" $(($1 + 5)) clock_past $((t0 + $1 * 1000))
-	t1=$(now_ms) b1=$(wire_bytes alpha)
-	echo $(((b1 - b0) * 8 / (t1 - t0)))
-}
-
-clock_past() {
-	[ "$(now_ms)" -ge "$1" ]
-}
-
-expect_rate() { # KBIT SECONDS
-	measured=$(rate_over "$2")
-	say "cap $1 kbit/s, measured $measured"
-	[ $((measured * 100)) -ge $(($1 * 95)) ] && [ $((measured * 100)) -le $(($1 * 105)) ] ||
-		fail "cap $1 kbit/s, measured $measured"
-}
 
 job=$(start_migration alpha g1 --bandwidth 30M)
 wait_for "pages flow" 30 has_streamed alpha 8

@@ -50,7 +50,7 @@ EXTRA_DIST += tests/fixtures/README.md tests/fixtures/guest.S tests/fixtures/qem
 	tests/fixtures/qemu72-postcopy.zst tests/fixtures/qemu72-xbzrle.zst
 
 unit_programs += tests/unit/test_pipe
-tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c
+tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c tests/unit/channel_pair.h
 tests_unit_test_pipe_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_audit
 tests_unit_test_audit_SOURCES = tests/unit/test_audit.c
@@ -133,3 +133,6 @@ tests_unit_test_estimate_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_baseline_store
 tests_unit_test_baseline_store_SOURCES = tests/unit/test_baseline_store.c tests/unit/access_host.h tests/unit/loop.h
 tests_unit_test_baseline_store_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_disk
+tests_unit_test_disk_SOURCES = tests/unit/test_disk.c tests/unit/channel_pair.h tests/unit/loop.h
+tests_unit_test_disk_LDADD = $(UNIT_LDADD)

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mirror.c - carried disks of a guest that leaves: MIRROR_START, MIRROR_QUERY, MIRROR_END.
+ *
+ * For each disk an NBD client node ("carry-diskN-target") connects to a unix socket of ours, and a blockdev-mirror
+ * job ("carry-diskN") copies the disk there and then follows what the guest writes. The guest goes on using its
+ * own disk to the end: ending a mirror that is ready (in the pause) leaves a whole copy over there, and
+ * cancelling it leaves nothing here. Zeroes are detected and discards passed on, so that what is sparse stays so.
+ */
+#include "kvm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PREFIX "carry-"
+/* What is dirty is kept in pieces of this size: small ones save bytes, and a bitmap of 8 MiB is enough. */
+#define PIECE_SMALL 4096
+#define PIECE_LARGE 65536
+#define SMALL_PIECES_MAX (256ll << 30) /* bytes of a disk */
+
+static bool is_ours(const char *job)
+{
+	return job && strncmp(job, PREFIX, sizeof(PREFIX) - 1) == 0;
+}
+
+/* ---- what the jobs say by themselves ----------------------------------------------------------------- */
+
+void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data)
+{
+	const char *job = kvm_spec_text(data, "device"), *error = kvm_spec_text(data, "error");
+	bool cancelled = strcmp(name, "BLOCK_JOB_CANCELLED") == 0;
+	NOVA_AUTOJSON json_t *told = NULL;
+
+	if (!is_ours(job) || (!cancelled && strcmp(name, "BLOCK_JOB_COMPLETED") != 0))
+		return;
+	told = json_pack("{s:s,s:s}", "disk", job + sizeof(PREFIX) - 1, "status",
+	    cancelled ? "cancelled" : error ? "failed" : "ended");
+	if (error)
+		json_object_set_new(told, "error", json_string(error));
+	nova_guest_event(live->guest, "DISK_MIRROR", told);
+}
+
+/* ---- end, in order or not ------------------------------------------------------------------------------ */
+
+/* notes.ended: name of each job whose end was heard, and its error ("" if there was none). notes.jobs: those
+ * whose end is waited for. */
+static bool all_ended(const struct kvm_task *task)
+{
+	json_t *job;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->notes, "jobs"), i, job)
+		if (!json_object_get(json_object_get(task->notes, "ended"), json_string_value(job)))
+			return false;
+	return json_object_get(task->notes, "jobs") != NULL;
+}
+
+static enum nova_step_result judge(struct kvm_task *task, struct nova_error *err)
+{
+	const char *job;
+	json_t *error;
+
+	if (json_is_true(json_object_get(task->args, "cancel")))
+		return NOVA_STEP_DONE;
+	json_object_foreach (json_object_get(task->notes, "ended"), job, error) {
+		if (!*json_string_value(error))
+			continue;
+		nova_error_set(err, NOVA_REFUSED, "mirror of %s: %s", job + sizeof(PREFIX) - 1,
+		    json_string_value(error));
+		return NOVA_STEP_FAILED;
+	}
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result match_end(
+    struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
+{
+	const char *job = kvm_spec_text(data, "device");
+	bool cancelled = strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
+
+	if (!is_ours(job) || (!cancelled && strcmp(event, "BLOCK_JOB_COMPLETED") != 0))
+		return NOVA_STEP_WAIT;
+	json_object_set_new(json_object_get(task->notes, "ended"), job,
+	    json_string(cancelled ? "cancelled before it was ready" : kvm_spec_text(data, "error") ?: ""));
+	return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+}
+
+static enum nova_step_result end_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *jobs = json_object_get(task->notes, "jobs");
+	size_t at = (size_t)kvm_spec_int(task->notes, "at");
+
+	if (at == json_array_size(jobs))
+		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+	json_object_set_new(task->notes, "at", json_integer((json_int_t)at + 1));
+	return kvm_task_try(task, "block-job-cancel",
+	    json_pack("{s:O,s:b}", "device", json_array_get(jobs, at), "force",
+	        json_is_true(json_object_get(task->args, "cancel"))),
+	    end_next, err);
+}
+
+static enum nova_step_result jobs_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *jobs = json_array(), *job;
+	size_t i;
+
+	json_array_foreach (value, i, job)
+		if (is_ours(kvm_spec_text(job, "device")))
+			json_array_append(jobs, json_object_get(job, "device"));
+	json_object_set_new(task->notes, "jobs", jobs);
+	if (!json_is_true(json_object_get(task->args, "cancel")) &&
+	    json_array_size(jobs) < (size_t)kvm_spec_int(task->args, "count")) {
+		nova_error_set(err, NOVA_REFUSED, "only %zu mirrors of %d are left", json_array_size(jobs),
+		    (int)kvm_spec_int(task->args, "count"));
+		kvm_task_stop_waiting(NULL, task);
+		return NOVA_STEP_FAILED;
+	}
+	if (json_array_size(jobs) == 0) {
+		kvm_task_stop_waiting(NULL, task);
+		return NOVA_STEP_DONE;
+	}
+	return end_next(task, NULL, err);
+}
+
+static enum nova_step_result end_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!kvm_guest_live(task->guest))
+		return NOVA_STEP_DONE;
+	json_object_set_new(task->notes, "ended", json_object());
+	if (kvm_task_listen(task, match_end, 0, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	return kvm_task_qmp(task, "query-block-jobs", NULL, jobs_known, err);
+}
+
+static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_int_t at = kvm_spec_int(task->notes, "target");
+
+	if (at == KVM_DISKS_MAX)
+		return NOVA_STEP_DONE;
+	json_object_set_new(task->notes, "target", json_integer(at + 1));
+	return kvm_task_try(task, "blockdev-del",
+	    json_pack("{s:o}", "node-name", json_sprintf(PREFIX "disk%d-target", (int)at)), remove_next, err);
+}
+
+static enum nova_step_result remove_targets(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	return kvm_guest_live(task->guest) ? remove_next(task, NULL, err) : NOVA_STEP_DONE;
+}
+
+KVM_VERB(mirror_end)
+{
+	static const struct nova_step rows[] = {
+		{ "end", end_jobs, NULL, kvm_task_stop_waiting },
+		{ "targets", remove_targets, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- start ----------------------------------------------------------------------------------------------- */
+
+/* The node that a disk's device uses now: snapshots change it. */
+static const char *node_of(const json_t *devices, const char *disk)
+{
+	char device[64];
+	json_t *block;
+	size_t i;
+
+	snprintf(device, sizeof(device), "/%s-device/", disk);
+	json_array_foreach ((json_t *)devices, i, block)
+		if (strstr(kvm_spec_text(block, "qdev") ?: "", device))
+			return kvm_spec_text(json_object_get(block, "inserted"), "node-name");
+	return NULL;
+}
+
+/* One that somebody else started names its devices otherwise: then the file tells. */
+static const char *node_of_file(const json_t *devices, const char *path)
+{
+	json_t *block;
+	size_t i;
+
+	json_array_foreach ((json_t *)devices, i, block) {
+		const json_t *inserted = json_object_get(block, "inserted");
+
+		if (path && strcmp(kvm_spec_text(inserted, "file") ?: "", path) == 0)
+			return kvm_spec_text(inserted, "node-name");
+	}
+	return NULL;
+}
+
+static enum nova_step_result blocks_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		const char *name = kvm_spec_text(disk, "disk") ?: "";
+		const char *node = node_of(value, name) ?: node_of_file(value, kvm_spec_text(disk, "file"));
+
+		if (!node) {
+			nova_error_set(err, NOVA_REFUSED, "QEMU has no %s", name);
+			return NOVA_STEP_FAILED;
+		}
+		json_object_set_new(disk, "node", json_string(node));
+	}
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result find_nodes(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-block", NULL, blocks_known, err);
+}
+
+static enum nova_step_result mirror_next(struct kvm_task *task, json_t *value, struct nova_error *err);
+
+static enum nova_step_result target_added(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	size_t at = (size_t)kvm_spec_int(task->notes, "at");
+	const json_t *disk = json_array_get(json_object_get(task->args, "disks"), at);
+	const char *name = kvm_spec_text(disk, "disk");
+	int piece = kvm_spec_int(disk, "size") > SMALL_PIECES_MAX ? PIECE_LARGE : PIECE_SMALL;
+
+	json_object_set_new(task->notes, "at", json_integer((json_int_t)at + 1));
+	return kvm_task_qmp(task, "blockdev-mirror",
+	    json_pack("{s:o,s:O,s:o,s:s,s:i,s:s,s:s}", "job-id", json_sprintf(PREFIX "%s", name), "device",
+	        json_object_get(disk, "node"), "target", json_sprintf(PREFIX "%s-target", name), "sync",
+	        kvm_spec_text(disk, "sync") ?: "full", "granularity", piece, "on-source-error", "report",
+	        "on-target-error", "report"),
+	    mirror_next, err);
+}
+
+static enum nova_step_result mirror_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	size_t at = (size_t)kvm_spec_int(task->notes, "at");
+	const json_t *disk = json_array_get(json_object_get(task->args, "disks"), at);
+
+	if (!disk)
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "blockdev-add",
+	    json_pack("{s:s,s:o,s:{s:s,s:O},s:s,s:s,s:s}", "driver", "nbd", "node-name",
+	        json_sprintf(PREFIX "%s-target", kvm_spec_text(disk, "disk")), "server", "type", "unix", "path",
+	        json_object_get(disk, "path"), "export", "", "discard", "unmap", "detect-zeroes", "unmap"),
+	    target_added, err);
+}
+
+static enum nova_step_result start_mirrors(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return mirror_next(ctx, NULL, err);
+}
+
+/* What was begun is cancelled. */
+static enum nova_step_result undo_mirrors(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	json_object_set_new(task->args, "cancel", json_true());
+	return end_jobs(run, ctx, err);
+}
+
+static enum nova_step_result undo_targets(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return remove_targets(run, ctx, err);
+}
+
+static enum nova_step_result nothing(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return NOVA_STEP_DONE;
+}
+
+KVM_VERB(mirror_start)
+{
+	static const struct nova_step rows[] = {
+		{ "nodes", find_nodes, NULL, kvm_task_stop_waiting },
+		{ "targets", nothing, undo_targets, kvm_task_stop_waiting },
+		{ "mirrors", start_mirrors, undo_mirrors, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- query ------------------------------------------------------------------------------------------------- */
+
+static enum nova_step_result tell_jobs(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *disks = json_array(), *job;
+	size_t i;
+
+	json_array_foreach (value, i, job)
+		if (is_ours(kvm_spec_text(job, "device")))
+			json_array_append_new(disks,
+			    json_pack("{s:s,s:b,s:I,s:I}", "disk",
+			        kvm_spec_text(job, "device") + sizeof(PREFIX) - 1, "ready",
+			        json_is_true(json_object_get(job, "ready")), "done_bytes",
+			        (json_int_t)kvm_spec_int(job, "offset"), "total_bytes",
+			        (json_int_t)kvm_spec_int(job, "len")));
+	json_object_set_new(task->result, "disks", disks);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-block-jobs", NULL, tell_jobs, err);
+}
+
+KVM_VERB(mirror_query)
+{
+	static const struct nova_step rows[] = {
+		{ "ask", ask_jobs, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
