@@ -11,20 +11,13 @@ integration_tests += tests/integration/hardening.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh \
 	tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh \
-	tests/integration/shared_disk.sh tests/integration/checkpoint_docker.sh tests/integration/readopt.sh \
+	tests/integration/shared_disk.sh tests/integration/checkpoint_docker.sh tests/integration/baseline.sh \
+	tests/integration/baseline_damage.sh tests/integration/baseline_owner.sh tests/integration/readopt.sh \
 	tests/integration/there_and_back.sh tests/integration/big_guest.sh tests/integration/stall_abort.sh \
 	tests/integration/stall_force.sh tests/integration/stall_postcopy.sh tests/integration/stall_throttle.sh \
 	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
 	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
-long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
-long_tests = tests/integration/checkpoint_docker.sh tests/integration/kvm.sh tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh tests/integration/shared_disk.sh \
-	tests/integration/baseline.sh tests/integration/baseline_damage.sh tests/integration/baseline_owner.sh \
-	tests/integration/readopt.sh tests/integration/there_and_back.sh tests/integration/big_guest.sh \
-	tests/integration/stall_abort.sh tests/integration/stall_force.sh tests/integration/stall_postcopy.sh \
-	tests/integration/stall_throttle.sh tests/integration/stall_wait.sh \
-	tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
-	tests/integration/resume_postcopy.sh
-long_tests += tests/integration/doubt.sh
+	tests/integration/resume_postcopy.sh tests/integration/doubt.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
