@@ -20,7 +20,6 @@ libnova_la_SOURCES += \
 	drivers/kvm/list.c \
 	drivers/kvm/mirror.c \
 	drivers/kvm/outgoing.c \
-	drivers/kvm/still.c \
 	drivers/kvm/paths.c \
 	drivers/kvm/probe.c \
 	drivers/kvm/qemu.c \

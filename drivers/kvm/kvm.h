@@ -212,7 +212,6 @@ enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, st
 /* ---- the direct path (direct.c): for tasks whose arguments have an object "direct" ---- */
 
 bool kvm_direct(const struct kvm_task *task);
-
 /* {subjects: [...]} of our certificate; new reference. */
 json_t *kvm_direct_identity(const struct kvm *kvm, struct nova_error *err);
 /* Rows: give QEMU its credentials (done at once on the relay's path); learn the port it listens on. */
@@ -221,17 +220,6 @@ enum nova_step_result kvm_direct_forget(struct nova_run *run, void *ctx, struct 
 enum nova_step_result kvm_direct_port(struct nova_run *run, void *ctx, struct nova_error *err);
 /* Add what this path needs to the arguments of migrate-set-parameters. */
 void kvm_direct_parameters(const struct kvm_task *task, json_t *parameters);
-
-/* ---- an emulated guest stands still while its writes begin to be tracked (still.c) ---- */
-
-#define KVM_BEGIN_LIMIT_MS 10000
-bool kvm_stands_still(const struct kvm_task *task);
-int kvm_first_bandwidth(const struct kvm_task *task); /* bytes a second; 0: no limit */
-/* Rows of OUT_START; they do nothing where it is not needed. kvm_go_on is also the undo of kvm_stand_still. */
-enum nova_step_result kvm_stand_still(struct nova_run *run, void *ctx, struct nova_error *err);
-enum nova_step_result kvm_wait_begun(struct nova_run *run, void *ctx, struct nova_error *err);
-enum nova_step_result kvm_go_on(struct nova_run *run, void *ctx, struct nova_error *err);
-enum nova_step_result kvm_full_speed(struct nova_run *run, void *ctx, struct nova_error *err);
 /* Where to connect to, where to listen; new reference, NULL and *err. */
 json_t *kvm_direct_uri(const struct kvm_task *task, struct nova_error *err);
 json_t *kvm_direct_listen_uri(const struct kvm_task *task, struct nova_error *err);

@@ -179,7 +179,7 @@ static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, str
 	/* With 0 QEMU 7.2 would not look for dirty pages again before it switches over. */
 	json_int_t downtime_ms = kvm_spec_int(task->args, "downtime_limit_ms") ?: 1;
 	json_t *parameters =
-	    json_pack("{s:i,s:i,s:I,s:i,s:i,s:i,s:i}", "max-bandwidth", kvm_first_bandwidth(task), "max-postcopy-bandwidth", 0,
+	    json_pack("{s:i,s:i,s:I,s:i,s:i,s:i,s:i}", "max-bandwidth", 0, "max-postcopy-bandwidth", 0,
 	        "downtime-limit", downtime_ms, "cpu-throttle-initial", LEAST_THROTTLE,
 	        "cpu-throttle-increment", 99, "max-cpu-throttle", LEAST_THROTTLE,
 	        "throttle-trigger-threshold", 1);
@@ -262,11 +262,7 @@ KVM_VERB(out_start)
 		{ "credentials", kvm_direct_credentials, kvm_direct_forget, kvm_task_stop_waiting },
 		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
 		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
-		{ "stand still", kvm_stand_still, kvm_go_on, kvm_task_stop_waiting },
 		{ "migrate", migrate, NULL, kvm_task_stop_waiting },
-		{ "begun", kvm_wait_begun, NULL, kvm_task_stop_waiting, KVM_BEGIN_LIMIT_MS },
-		{ "go on", kvm_go_on, NULL, kvm_task_stop_waiting },
-		{ "full speed", kvm_full_speed, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 	static const struct nova_step resume_rows[] = {
