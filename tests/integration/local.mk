@@ -4,7 +4,7 @@ INTEGRATION_JOBS = 1
 integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh tests/integration/bandwidth.sh \
 	tests/integration/interrupt.sh tests/integration/refuse.sh tests/integration/identity.sh \
 	tests/integration/kill_qemu.sh tests/integration/cut.sh tests/integration/relay_qemu.sh \
-	tests/integration/resume_switchover.sh tests/integration/remote.sh tests/integration/audit.sh \
+	tests/integration/remote.sh tests/integration/audit.sh \
 	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
 	tests/integration/estimate.sh tests/integration/direct.sh
 integration_tests += tests/integration/hardening.sh
@@ -17,7 +17,7 @@ long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/in
 	tests/integration/stall_force.sh tests/integration/stall_postcopy.sh tests/integration/stall_throttle.sh \
 	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
 	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
-	tests/integration/resume_postcopy.sh tests/integration/doubt.sh
+	tests/integration/resume_postcopy.sh tests/integration/resume_switchover.sh tests/integration/doubt.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
