@@ -89,7 +89,7 @@ static int check(const struct scope *scope, const char *name, const struct resou
 	return nova_error_set(err, NOVA_REFUSED,
 	    "no capacity on %s for guest %s%s%s: it needs %" PRId64 "%s of %s, %" PRId64 "%s of %" PRId64
 	    "%s are taken (limit %s%s%s)",
-	    nova_host_name(scope->host), name, scope->owner ? " of " : "", owner, (want + unit - 1) / unit, mib,
+	    nova_host_name(scope->host), name, scope->owner ? " of " : "", owner, want / unit + (want % unit != 0), mib,
 	    resource->what, used / unit, mib, most / unit, mib, resource->limit, scope->owner ? " of owner " : "", owner);
 }
 

@@ -62,6 +62,6 @@ clean-guest:
 .PHONY: check-integration check-integration-long clean-guest
 
 # Disks that move with their guests.
-integration_tests += tests/integration/disks_warm.sh tests/integration/disks_cold.sh
-long_tests += tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
+integration_tests += tests/integration/disks_cold.sh
+long_tests += tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
 EXTRA_DIST += tests/integration/rate.inc tests/integration/disks_moves.inc
