@@ -6,7 +6,7 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh te
 	tests/integration/kill_qemu.sh tests/integration/cut.sh tests/integration/relay_qemu.sh \
 	tests/integration/remote.sh tests/integration/audit.sh \
 	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
-	tests/integration/estimate.sh tests/integration/direct.sh
+	tests/integration/estimate.sh
 integration_tests += tests/integration/hardening.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh \
@@ -61,7 +61,7 @@ clean-guest:
 	rm -rf guest
 .PHONY: check-integration check-integration-long clean-guest
 
-# Disks that move with their guests.
+# The direct path; disks that move with their guests.
 integration_tests += tests/integration/disks_cold.sh
-long_tests += tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
+long_tests += tests/integration/direct.sh tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
 EXTRA_DIST += tests/integration/rate.inc tests/integration/disks_moves.inc
