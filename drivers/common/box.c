@@ -313,3 +313,25 @@ json_t *box_stats(const struct nova_guest *guest, const struct box_figures *figu
 	json_object_set_new(stats, "disks", disks_of(figures));
 	return stats;
 }
+
+/* ---- what a driver can do ---- */
+
+json_t *box_verbs(const struct nova_driver *driver, const char *no_move, const char *no_checkpoint)
+{
+	json_t *verbs = json_object();
+
+	for (int verb = 0; verb < NOVA_VERBS; verb++) {
+		const char *name = nova_verb_name(verb);
+		bool moves = verb >= NOVA_VERB_OUT_PREPARE && verb <= NOVA_VERB_IN_PREPARE;
+		bool checkpoints = verb == NOVA_VERB_SNAPSHOT || verb == NOVA_VERB_RESTORE;
+
+		if (checkpoints && no_checkpoint)
+			json_object_set_new(verbs, name, json_string(no_checkpoint));
+		else if (driver->verb[verb])
+			json_object_set_new(verbs, name, json_true());
+		else
+			json_object_set_new(verbs, name,
+			    moves ? json_string(no_move) : json_sprintf("not supported by %s", driver->name));
+	}
+	return verbs;
+}

@@ -43,6 +43,10 @@ json_t *box_complete(const json_t *spec, const struct box_limits *limits, struct
 /* {memory_bytes, vcpus, disk_bytes} of a completed specification; new reference. */
 json_t *box_needs(const json_t *spec);
 
+/* What the driver can do here: {verb: true, or why not}. no_move: why containers do not move; no_checkpoint: why there
+ * is no snapshot and restore, or NULL. New reference. */
+json_t *box_verbs(const struct nova_driver *driver, const char *no_move, const char *no_checkpoint);
+
 /* What a container used. Unknown figures are -1. */
 struct box_disk {
 	char name[32];

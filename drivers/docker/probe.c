@@ -21,24 +21,6 @@ static const char *no_checkpoint(const json_t *info)
 	return NULL;
 }
 
-static json_t *verbs_here(const json_t *info)
-{
-	json_t *verbs = json_object();
-	const char *why = no_checkpoint(info);
-
-	for (int verb = 0; verb < NOVA_VERBS; verb++) {
-		bool moves = verb >= NOVA_VERB_OUT_PREPARE && verb <= NOVA_VERB_IN_PREPARE;
-
-		json_object_set_new(verbs, nova_verb_name(verb),
-		    nova_driver_docker.verb[verb] ? json_true() : json_string(moves ? NO_MOVE : "not supported by docker"));
-	}
-	if (why)
-		json_object_set_new(verbs, "snapshot", json_string(why));
-	if (why)
-		json_object_set_new(verbs, "restore", json_string(why));
-	return verbs;
-}
-
 static enum nova_step_result told(struct task *task, json_t *value, struct nova_error *err)
 {
 	static const char *const members[][2] = { { "storage", "Driver" }, { "cgroup-version", "CgroupVersion" },
@@ -53,7 +35,7 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 			json_object_set(facts, members[i][0], json_object_get(info, members[i][1]));
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:O?,s:o,s:o}", "found", true, "version", json_object_get(info, "ServerVersion"), "verbs",
-	    verbs_here(info), "facts", facts);
+	    box_verbs(&nova_driver_docker, NO_MOVE, no_checkpoint(info)), "facts", facts);
 	return NOVA_STEP_DONE;
 }
 

@@ -30,24 +30,11 @@ static bool in_path(const char *program)
 	return false;
 }
 
-static json_t *verbs_here(void)
+static const char *no_snapshot(void)
 {
-	json_t *verbs = json_object();
-	const char *why = !in_path("lxc-snapshot") ? "lxc-snapshot is not installed" :
-			  !in_path("rsync")        ? "rsync is not installed: lxc-snapshot needs it" :
-						     NULL;
-
-	for (int verb = 0; verb < NOVA_VERBS; verb++) {
-		bool moves = verb >= NOVA_VERB_OUT_PREPARE && verb <= NOVA_VERB_IN_PREPARE;
-
-		json_object_set_new(verbs, nova_verb_name(verb),
-		    nova_driver_lxc.verb[verb] ? json_true() : json_string(moves ? NO_MOVE : "not supported by lxc"));
-	}
-	if (why)
-		json_object_set_new(verbs, "snapshot", json_string(why));
-	if (why)
-		json_object_set_new(verbs, "restore", json_string(why));
-	return verbs;
+	return !in_path("lxc-snapshot") ? "lxc-snapshot is not installed" :
+	       !in_path("rsync")        ? "rsync is not installed: lxc-snapshot needs it" :
+					  NULL;
 }
 
 static enum nova_step_result told(struct task *task, json_t *value, struct nova_error *err)
@@ -59,7 +46,7 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 		return NOVA_STEP_FAILED;
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:o,s:o,s:{s:s,s:i}}", "found", true, "version", json_stringn(text, strcspn(text, "\n")),
-	    "verbs", verbs_here(), "facts", "path", lxc->path, "cgroup-version", cgroup_version(CGROUP_MEMORY));
+	    "verbs", box_verbs(&nova_driver_lxc, NO_MOVE, no_snapshot()), "facts", "path", lxc->path, "cgroup-version", cgroup_version(CGROUP_MEMORY));
 	return NOVA_STEP_DONE;
 }
 
