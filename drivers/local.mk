@@ -34,12 +34,20 @@ libnova_la_SOURCES += \
 libnova_la_SOURCES += \
 	drivers/common/box.c \
 	drivers/common/box.h \
+	drivers/common/box_move.c \
+	drivers/common/box_move.h \
 	drivers/common/cgroup.c \
 	drivers/common/cgroup.h \
 	drivers/common/http.c \
 	drivers/common/http.h \
 	drivers/common/json_stream.c \
 	drivers/common/json_stream.h \
+	drivers/common/parcel.c \
+	drivers/common/parcel.h \
+	drivers/common/parcel_in.c \
+	drivers/common/parcel_out.c \
+	drivers/common/parcel_record.c \
+	drivers/common/parcel_record.h \
 	drivers/common/roots.c \
 	drivers/common/roots.h \
 	drivers/common/task.c \
@@ -62,6 +70,7 @@ libnova_la_SOURCES += \
 	drivers/lxc/list.c \
 	drivers/lxc/lxc.c \
 	drivers/lxc/lxc.h \
+	drivers/lxc/move.c \
 	drivers/lxc/settings.c \
 	drivers/lxc/snapshot.c \
 	drivers/lxc/watch.c

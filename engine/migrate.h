@@ -9,7 +9,8 @@
  *                                            is held of the guest from earlier (migrate_baseline.h)
  *   channels 16, 17, ... (DISK)         =>   carried disks, one each (migrate_disks.h)
  *   channel 1 (STREAM)                  =>   the guest's state, both directions through the codec; on the direct
- *                                            path hypervisor to hypervisor instead, and then without a digest
+ *                                            path hypervisor to hypervisor instead, and then without a digest.
+ *                                            Of a guest that is files (a container: "contents") also when cold
  *   commit {token, digest, raw_bytes}   ->   when the guest is loaded: compare, write the decision, let it run;
  *                                            the answer says so
  *   abort {token}                       ->   undo; the answer comes when nothing is left (baseline_damaged: why)
@@ -114,6 +115,15 @@ static inline int64_t nova_job_int(const struct nova_job *job, const char *name)
 static inline bool nova_job_was_running(const struct nova_job *job)
 {
 	return json_is_true(json_object_get(job->args, "was_running"));
+}
+
+/* A guest that is files rather than a machine: what its driver says of them. Its stream carries them, cold too, and no
+ * memory: there is nothing to converge, and no baseline. NULL: it is a machine. */
+static inline json_t *nova_job_contents(const struct nova_job *job)
+{
+	json_t *contents = json_object_get(job->args, "contents");
+
+	return json_is_object(contents) ? contents : NULL;
 }
 
 /* migrate_path.c: rows that look before the migration begins */

@@ -129,6 +129,12 @@ static bool wants_direct(const struct nova_job *job)
 	return json_is_object(json_object_get(job->args, "direct"));
 }
 
+/* Is its stream its state? Of a machine that is shut down there is none. */
+static bool streams(const struct dest *dest)
+{
+	return !dest->cold || nova_job_contents(dest->job);
+}
+
 static bool carries(const struct nova_job *job)
 {
 	return json_integer_value(json_object_get(job->args, "disks")) > 0;
@@ -145,7 +151,7 @@ static enum nova_step_result guest_prepared(struct nova_job *job, json_t *result
 		nova_error_set(err, NOVA_REFUSED, "driver %s gave no port for guest %s", job->slot->ops->name, job->guest_name);
 		return NOVA_STEP_FAILED;
 	}
-	if (!dest->cold) {
+	if (streams(dest)) {
 		dest->path = strdup(text_of(result, "path"));
 		if (!dest->path || !dest->path[0]) {
 			nova_error_set(err, NOVA_REFUSED, "driver %s gave no socket for guest %s", job->slot->ops->name,
@@ -162,12 +168,13 @@ static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct
 	struct dest *dest = job->ctx;
 	json_t *spec = job->entry->guest.spec;
 
-	if (dest->cold && !carries(job))
+	if (!streams(dest) && !carries(job))
 		return nova_job_call_then(job, NOVA_VERB_CREATE, json_pack("{s:O, s:b}", "spec", spec, "existing", 1),
 		    guest_prepared, err);
 	return nova_job_call_then(job, NOVA_VERB_IN_PREPARE,
-	    json_pack("{s:O, s:s, s:b, s:O*}", "spec", spec, "mode", text_of(job->args, "mode"), "postcopy",
-		json_is_true(json_object_get(job->args, "postcopy")), "direct", json_object_get(job->args, "direct")),
+	    json_pack("{s:O, s:s, s:b, s:O*, s:O*}", "spec", spec, "mode", text_of(job->args, "mode"), "postcopy",
+		json_is_true(json_object_get(job->args, "postcopy")), "direct", json_object_get(job->args, "direct"), "contents",
+		nova_job_contents(job)),
 	    guest_prepared, err);
 }
 
@@ -181,7 +188,7 @@ static enum nova_step_result undo_prepare(struct nova_run *run, void *ctx, struc
 		return NOVA_STEP_DONE;
 	return nova_job_call(job, NOVA_VERB_DELETE,
 	    json_pack("{s:b, s:b, s:b}", "keep_disks", 1, "force", 1, "created_only",
-		carries(job)),
+		carries(job) || nova_job_contents(job) != NULL),
 	    err);
 }
 
@@ -237,7 +244,7 @@ static enum nova_step_result run_offer(struct nova_run *run, void *ctx, struct n
 	struct nova_job *job = ctx;
 	struct dest *dest = job->ctx;
 
-	if (dest->cold || dest->direct)
+	if (dest->cold || dest->direct || nova_job_contents(job))
 		return NOVA_STEP_DONE;
 	dest->base = nova_base_use_new(job, json_object_get(job->args, "spec"), base_ready, err);
 	if (!dest->base)
@@ -261,7 +268,7 @@ static bool may_commit(const struct dest *dest)
 {
 	if (!dest->commit || (dest->disks && !nova_disks_in_arrived(dest->disks)))
 		return false;
-	return dest->cold || dest->loaded ||
+	return !streams(dest) || dest->loaded ||
 	       (dest->postcopy && json_is_true(json_object_get(dest->commit_args, "postcopy")));
 }
 
@@ -378,6 +385,19 @@ static enum nova_step_result run_close(struct nova_run *run, void *ctx, struct n
 	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:b}", "force", 1), err);
 }
 
+/* ---- load: a checkpoint of processes is brought to life here, and held at once, before anything is decided: what
+ * cannot be restored goes on at the source ---- */
+
+static enum nova_step_result run_load(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct nova_job *job = ctx;
+	struct dest *dest = job->ctx;
+
+	if (dest->cold || !nova_job_contents(job))
+		return NOVA_STEP_DONE;
+	return nova_job_call(job, NOVA_VERB_START, json_pack("{s:b}", "paused", 1), err);
+}
+
 /* ---- commit ---- */
 
 static int check_digest(struct dest *dest, struct nova_error *err)
@@ -387,7 +407,7 @@ static int check_digest(struct dest *dest, struct nova_error *err)
 	uint64_t bytes = 0, sent = (uint64_t)json_integer_value(json_object_get(dest->commit_args, "raw_bytes"));
 	uint8_t digest[16];
 
-	if (dest->cold || dest->postcopy || dest->direct)
+	if (!streams(dest) || dest->postcopy || dest->direct)
 		return 0;
 	if (!dest->pipe && !dest->decoder)
 		return nova_error_set(err, NOVA_REFUSED, "no stream has arrived");
@@ -530,6 +550,7 @@ static const struct nova_step dest_steps[] = {
 	{ "receive",  run_receive, undo_receive,  NULL,              0 },
 	{ "detach",   run_detach,  NULL,          nova_job_drop_op,  15000 },
 	{ "close",    run_close,   NULL,          nova_job_drop_op,  15000 },
+	{ "load",     run_load,    NULL,          nova_job_drop_op,  40000 },
 	{ "commit",   run_commit,  NULL,          NULL,              0, .commit = true },
 	{ "run",      run_run,     NULL,          nova_job_drop_op,  60000 },
 	{ "drain",    run_drain,   NULL,          NULL,              0 },
@@ -667,6 +688,8 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 		return nova_error_set(err, NOVA_INVALID, "reserve: spec must be an object");
 	if (json_object_get(args, "direct") && check_direct(json_object_get(args, "direct")) < 0)
 		return nova_error_set(err, NOVA_INVALID, "reserve: direct must name 1 to 4 subjects of certificates");
+	if (json_object_get(args, "contents") && !json_is_object(json_object_get(args, "contents")))
+		return nova_error_set(err, NOVA_INVALID, "reserve: contents must be an object");
 	if (json_integer_value(json_object_get(args, "disks")) < 0 ||
 	    json_integer_value(json_object_get(args, "disks")) > NOVA_DISKS_MAX)
 		return nova_error_set(err, NOVA_INVALID, "reserve: disks must be 0 to %d", NOVA_DISKS_MAX);

@@ -170,6 +170,31 @@ static const struct nova_session_events session_events = { session_up, session_r
 
 /* ---- preflight ---- */
 
+/* The driver may know that this mode is not to be had here, and which one is. */
+static void take_mode(struct nova_source *source, const json_t *result)
+{
+	struct nova_job *job = source->job;
+	const char *mode = json_string_value(json_object_get(result, "mode"));
+
+	if (!mode || !strcmp(mode, nova_job_text(job, "mode")))
+		return;
+	source->mode = !strcmp(mode, "cold") ? NOVA_COLD : !strcmp(mode, "warm") ? NOVA_WARM : NOVA_LIVE;
+	json_object_set_new(job->report, "mode_asked", json_incref(json_object_get(job->args, "mode")));
+	json_object_set(job->report, "mode_why", json_object_get(result, "mode_why"));
+	json_object_set_new(job->args, "mode", json_string(mode));
+}
+
+/* What the guest will lose is said before anything of it is stopped. */
+static void tell_lost(struct nova_job *job, json_t *lost)
+{
+	if (!json_array_size(lost))
+		return;
+	json_object_set(job->report, "lost", lost);
+	nova_host_emit(job->host, "JOB_LOSES",
+	    json_pack("{s:s, s:s, s:s, s:s, s:O, s:O*}", "job", job->id, "guest", job->guest_name, "owner", job->owner, "peer",
+		job->peer, "lost", lost, "mode_why", json_object_get(job->report, "mode_why")));
+}
+
 static enum nova_step_result prepared(struct nova_job *job, json_t *result, struct nova_error *err)
 {
 	struct nova_source *source = job->ctx;
@@ -187,6 +212,9 @@ static enum nova_step_result prepared(struct nova_job *job, json_t *result, stru
 		return NOVA_STEP_FAILED;
 	}
 	json_object_set(job->args, "carried", json_object_get(result, "carried"));
+	json_object_set(job->args, "contents", json_object_get(result, "contents"));
+	take_mode(source, result);
+	tell_lost(job, json_object_get(result, "lost"));
 	return nova_job_save(job, "preflight", false, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
@@ -292,6 +320,8 @@ static size_t history_bytes(const struct nova_source *source)
 {
 	const uint64_t most = 1ull << 30, quarter = source->memory_bytes / 4;
 
+	if (nova_job_contents(source->job))
+		return 0; /* no pages come by */
 	if (json_object_get(source->job->args, "history"))
 		return (size_t)nova_job_int(source->job, "history");
 	return quarter < most ? quarter : most;
@@ -308,7 +338,7 @@ static bool wants_baseline(const struct nova_job *job)
 {
 	const struct nova_source *source = job->ctx;
 
-	return !source->direct && json_is_true(json_object_get(job->args, "baseline")) &&
+	return !source->direct && !nova_job_contents(job) && json_is_true(json_object_get(job->args, "baseline")) &&
 	       strcmp(nova_job_text(job, "on-stall"), "postcopy");
 }
 
@@ -336,8 +366,9 @@ static enum nova_step_result run_reserve(struct nova_run *run, void *ctx, struct
 	json_object_set_new(args, "disks", json_integer((json_int_t)json_array_size(json_object_get(job->args, "carried"))));
 	if (source->direct)
 		json_object_set(args, "direct", source->identity);
+	json_object_set(args, "contents", nova_job_contents(job));
 	json_object_set_new(args, "baseline", json_boolean(wants_baseline(job)));
-	if (source->mode != NOVA_COLD && !source->direct &&
+	if (source->mode != NOVA_COLD && !source->direct && !nova_job_contents(job) &&
 	    !(source->base = nova_base_use_new(job, source->spec, base_ready, err)))
 		return NOVA_STEP_FAILED;
 	job->op = source->ops->request(source->session, "reserve", args, 300000, reserved, job, err);
@@ -384,6 +415,8 @@ static enum nova_step_result run_quiesce(struct nova_run *run, void *ctx, struct
 	if (source->mode == NOVA_LIVE || !nova_job_was_running(job))
 		return NOVA_STEP_DONE;
 	source->stop_ms = nova_now_ms();
+	if (source->mode == NOVA_WARM && nova_job_contents(job))
+		return NOVA_STEP_DONE; /* it stops when its checkpoint is taken */
 	if (source->mode == NOVA_WARM)
 		return nova_job_call(job, NOVA_VERB_PAUSE, json_object(), err);
 	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:I}", "timeout", (json_int_t)nova_job_int(job, "stop-timeout")), err);
@@ -486,7 +519,7 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 {
 	struct nova_job *job = source->job;
 	NOVA_AUTOCLOSE int stream = fd;
-	struct nova_pipe_options options = { .scanner = job->host->plugins->scanner };
+	struct nova_pipe_options options = { .scanner = nova_job_contents(job) ? NULL : job->host->plugins->scanner };
 	struct nova_channel *channel;
 
 	options.out.codec = nova_source_codec(source);
@@ -519,13 +552,14 @@ static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
 		give_up(source->job, &why);
 }
 
-/* The socket lies in the guest's own runtime directory. */
+/* The socket lies in the guest's own runtime directory; a guest that is files has none. */
 int nova_source_listen(struct nova_source *source, struct nova_error *err)
 {
 	struct nova_job *job = source->job;
+	const char *runtime = nova_config_text(job->host->config, "runtime-dir");
 
-	if (asprintf(&source->path, "%s/guests/%s/out.sock", nova_config_text(job->host->config, "runtime-dir"),
-		job->guest_name) < 0) {
+	if ((nova_job_contents(job) ? asprintf(&source->path, "%s/%s.out", runtime, job->id) :
+				      asprintf(&source->path, "%s/guests/%s/out.sock", runtime, job->guest_name)) < 0) {
 		source->path = NULL;
 		return nova_error_sys(err, ENOMEM, "guest %s", job->guest_name);
 	}
@@ -561,7 +595,7 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 		.fixed_ms = nova_watch_remember(source),
 	};
 
-	if (source->mode == NOVA_COLD)
+	if (source->mode == NOVA_COLD && !nova_job_contents(job))
 		return NOVA_STEP_DONE;
 	if (nova_stall_policy_parse(nova_job_text(job, "on-stall"), &options.policy, err) < 0 ||
 	    (!source->direct && nova_source_listen(source, err) < 0))
@@ -572,9 +606,9 @@ static enum nova_step_result run_precopy(struct nova_run *run, void *ctx, struct
 		return NOVA_STEP_FAILED;
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_START,
-	    json_pack("{s:s*, s:s, s:b, s:b, s:o*}", "path", source->path, "mode", nova_job_text(job, "mode"), "postcopy",
+	    json_pack("{s:s*, s:s, s:b, s:b, s:o*, s:O*}", "path", source->path, "mode", nova_job_text(job, "mode"), "postcopy",
 		options.policy == NOVA_STALL_POSTCOPY, "hold", nova_disks_any(source), "direct",
-		source->direct ? nova_path_direct(source) : NULL),
+		source->direct ? nova_path_direct(source) : NULL, "contents", nova_job_contents(job)),
 	    stream_begun, err);
 }
 
@@ -601,14 +635,16 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 
 	nova_watch_stop(source);
 	nova_tail_stop(source);
-	if (source->mode == NOVA_COLD)
+	if (source->mode == NOVA_COLD && !nova_job_contents(job))
 		return NOVA_STEP_DONE;
-	if (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED) {
+	if (!nova_job_contents(job) &&
+	    (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED)) {
 		nova_source_stop_stream(source);
 		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
-	    json_pack("{s:b}", "resume", source->mode == NOVA_LIVE && nova_job_was_running(job)), undone_precopy, err);
+	    json_pack("{s:b}", "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
+	    undone_precopy, err);
 }
 
 /* ---- hold: with carried disks the guest stops first, they become whole, and only then the rest goes ---- */
@@ -796,8 +832,10 @@ static void on_migration(struct nova_job *job, json_t *data)
 
 	if (!status)
 		return;
-	if (!strcmp(status, "completed"))
+	if (!strcmp(status, "completed")) {
 		source->completed = true;
+		json_object_set(job->report, "contents", json_object_get(data, "contents"));
+	}
 	else if (!strcmp(status, "pre-switchover"))
 		source->held = true;
 	else if (!strcmp(status, "postcopy-active"))
@@ -806,7 +844,8 @@ static void on_migration(struct nova_job *job, json_t *data)
 		nova_error_set(&why, NOVA_LINK, "the stream of guest %s broke", job->guest_name);
 		nova_rejoin_start(source, &why);
 	} else if (!strcmp(status, "failed") && !nova_run_undoing(job->run)) {
-		nova_error_set(&why, NOVA_REFUSED, "the hypervisor gave up: %s", text ? text : "it did not say why");
+		nova_error_set(&why, NOVA_REFUSED, "%s gave up: %s",
+		    nova_job_contents(job) ? "the carrying of its contents" : "the hypervisor", text ? text : "it did not say why");
 		if (row_is(job, "drain"))
 			nova_run_fail(job->run, &why);
 		else
@@ -840,7 +879,8 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 		on_migration(job, data);
 	else if (!strcmp(event, "DISK_MIRROR"))
 		nova_disks_event(source, data);
-	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD) {
+	else if (!strcmp(event, "EXIT") && !nova_run_undoing(job->run) && source->mode != NOVA_COLD &&
+		 !nova_job_contents(job)) {
 		nova_error_set(&why, NOVA_STATE, "guest %s ended during its migration: %s", job->guest_name,
 		    reason ? reason : "unknown reason");
 		give_up(job, &why);

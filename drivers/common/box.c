@@ -182,6 +182,14 @@ static int check_list(const char *what, const json_t *list, bool name_value, str
 
 /* ---- policy ---- */
 
+/* A working directory in /proc may be a descriptor of the runtime's that leads to the host. */
+static int check_workdir(const char *workdir, struct nova_error *err)
+{
+	if (!workdir || (*workdir == '/' && strncmp(workdir, "/proc", 5) && !strstr(workdir, "..") && !strstr(workdir, "//")))
+		return 0;
+	return nova_error_set(err, NOVA_INVALID, "workdir '%.120s': an absolute path outside of /proc, without .. and //", workdir);
+}
+
 static int check_network(const char *network, const json_t *allowed, struct nova_error *err)
 {
 	char names[256] = "none";
@@ -239,6 +247,8 @@ json_t *box_complete(const json_t *spec, const struct box_limits *limits, struct
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
 		if (check_text(texts[i], json_string_value(json_object_get(result, texts[i])) ?: "", err) < 0)
 			return NULL;
+	if (check_workdir(json_string_value(json_object_get(result, "workdir")), err) < 0)
+		return NULL;
 	if (check_network(json_string_value(json_object_get(result, "network")) ?: "none", limits->networks, err) < 0)
 		return NULL;
 	return nova_take(&result);

@@ -34,11 +34,20 @@ static bool is_directory(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	return *path == '/' && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int lxc_rootfs(const struct nova_guest *guest, char *path, size_t size)
+{
+	const char *given = task_text(guest->spec, "rootfs") ?: "";
+
+	if (!is_directory(given))
+		return lxc_file(guest, "rootfs", path, size);
+	return snprintf(path, size, "%s", given) < (int)size ? 0 : -1;
 }
 
 /* On record before it is there. */
-static enum nova_step_result make_directory(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result lxc_make_directory(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	struct lxc *lxc = task->self;
@@ -69,7 +78,7 @@ static enum nova_step_result make_directory(struct nova_run *run, void *ctx, str
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result remove_directory(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result lxc_remove_directory(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	char home[PATH_MAX];
@@ -95,7 +104,7 @@ static enum nova_step_result unpack(struct nova_run *run, void *ctx, struct nova
 	return task_program(task, argv, UNPACK_MS, NULL, err);
 }
 
-static enum nova_step_result write_settings(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result lxc_write_settings(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	struct lxc *lxc = task->self;
@@ -120,9 +129,9 @@ static enum nova_step_result write_settings(struct nova_run *run, void *ctx, str
 LXC_VERB(create)
 {
 	static const struct nova_step rows[] = {
-		{ "directory", make_directory, remove_directory, task_drop_row },
+		{ "directory", lxc_make_directory, lxc_remove_directory, task_drop_row },
 		{ "unpack", unpack, NULL, task_drop_row },
-		{ "settings", write_settings },
+		{ "settings", lxc_write_settings },
 		{ NULL },
 	};
 
@@ -155,7 +164,7 @@ LXC_VERB(delete)
 {
 	static const struct nova_step rows[] = {
 		{ "destroy", destroy, NULL, task_drop_row },
-		{ "remove", remove_directory, NULL, task_drop_row },
+		{ "remove", lxc_remove_directory, NULL, task_drop_row },
 		{ "forget", forget },
 		{ NULL },
 	};

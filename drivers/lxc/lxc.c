@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * lxc.c - the LXC driver: guests are containers of LXC's own commands, below lxc-path. Containers outlive us:
- * close() and forget() only let go. Not here: moving containers; images (a root file system is a file).
+ * close() and forget() only let go. Not here: images (a root file system is a file).
  */
 #include "drivers/lxc/lxc.h"
 #include "drivers/common/roots.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_MOVE "not supported by lxc: moving containers is not there yet"
+#define NO_STEERING "not supported by lxc: nothing of a container converges"
 
 extern const struct nova_driver nova_driver_lxc;
 
@@ -46,7 +46,7 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 		return NOVA_STEP_FAILED;
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:o,s:o,s:{s:s,s:i}}", "found", true, "version", json_stringn(text, strcspn(text, "\n")),
-	    "verbs", box_verbs(&nova_driver_lxc, NO_MOVE, no_snapshot()), "facts", "path", lxc->path, "cgroup-version", cgroup_version(CGROUP_MEMORY));
+	    "verbs", box_verbs(&nova_driver_lxc, NO_STEERING, no_snapshot()), "facts", "path", lxc->path, "cgroup-version", cgroup_version(CGROUP_MEMORY));
 	return NOVA_STEP_DONE;
 }
 
@@ -74,10 +74,16 @@ LXC_VERB(probe)
 
 LXC_VERB(capabilities)
 {
+	static const char *const modes[] = { "cold", "warm", "live" };
 	struct lxc *lxc = self;
+	json_t *answer = json_object();
 
-	return nova_op_later(
-	    lxc->env.base, json_pack("{s:s,s:s,s:s}", "cold", NO_MOVE, "warm", NO_MOVE, "live", NO_MOVE), NULL, done, arg, err);
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		const char *why = lxc_no_move(lxc, modes[i]);
+
+		json_object_set_new(answer, modes[i], why ? json_string(why) : json_true());
+	}
+	return nova_op_later(lxc->env.base, answer, NULL, done, arg, err);
 }
 
 LXC_VERB(check)
@@ -90,10 +96,13 @@ LXC_VERB(check)
 		.networks = lxc->env.config ? nova_config_get(lxc->env.config, "networks") : NULL,
 	};
 	json_t *spec = box_complete(json_object_get(args, "spec"), &limits, err);
+	bool carried;
 
 	if (!spec)
 		return NULL;
-	if (lxc_settings_check(spec, err) < 0 || roots_need(lxc->roots, "rootfs", task_text(spec, "rootfs") ?: "", 0, err) < 0) {
+	carried = json_is_true(json_object_get(args, "incoming")) && !strcmp(task_text(spec, "rootfs") ?: "", LXC_CARRIED);
+	if (lxc_settings_check(spec, err) < 0 ||
+	    (!carried && roots_need(lxc->roots, "rootfs", task_text(spec, "rootfs") ?: "", 0, err) < 0)) {
 		json_decref(spec);
 		return NULL;
 	}
@@ -172,6 +181,11 @@ const struct nova_driver nova_driver_lxc = {
 		[NOVA_VERB_STATS] = lxc_stats,
 		[NOVA_VERB_CAPABILITIES] = lxc_capabilities,
 		[NOVA_VERB_LOGS] = lxc_logs,
+		[NOVA_VERB_OUT_PREPARE] = lxc_out_prepare,
+		[NOVA_VERB_OUT_START] = lxc_out_start,
+		[NOVA_VERB_OUT_QUERY] = lxc_out_query,
+		[NOVA_VERB_OUT_CANCEL] = lxc_out_cancel,
+		[NOVA_VERB_IN_PREPARE] = lxc_in_prepare,
 	},
 	.spec_params = lxc_spec_params,
 };

@@ -5,6 +5,7 @@
  *   lxc.c        opening, closing, the table of verbs, PROBE, CHECK, CAPABILITIES
  *   settings.c   a specification as LXC's configuration file
  *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE
+ *   move.c       MIGRATE-OUT..., MIGRATE-IN
  *   snapshot.c   SNAPSHOT, RESTORE
  *   watch.c      a container's processes: its end, and whether it is frozen
  *   list.c       LIST, ADOPT, REATTACH, STATS, LOGS
@@ -17,12 +18,14 @@
 #define NOVA_DRIVER_LXC_H
 
 #include "drivers/common/box.h"
+#include "drivers/common/box_move.h"
 #include "drivers/common/cgroup.h"
 #include "drivers/common/task.h"
 #include "engine/child.h"
 #include "engine/cleanup.h"
 
 #define LXC_COMMAND_MS 30000
+#define LXC_CARRIED "carried" /* rootfs of a guest that came from another host: its own directory */
 
 struct lxc;
 
@@ -32,6 +35,7 @@ struct lxc_guest {
 	struct nova_process *watch; /* owned: of the monitor, LXC's process beside the container's first; NULL: not up */
 	struct lxc_guest *next;
 	bool stopping;             /* somebody asked for its end */
+	struct box_move *move;     /* owned; NULL: it is not moving */
 };
 
 struct lxc {
@@ -72,6 +76,19 @@ const char *lxc_name_of(const struct nova_guest *guest);
 int lxc_file(const struct nova_guest *guest, const char *file, char *path, size_t size);
 void lxc_tell(struct nova_guest *guest, enum nova_guest_state state, const char *why);
 
+/* ---- lifecycle.c: rows that make a guest's directory, and its configuration in it ---- */
+
+enum nova_step_result lxc_make_directory(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result lxc_remove_directory(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result lxc_write_settings(struct nova_run *run, void *task, struct nova_error *err);
+/* Where its root file system is; -1: too long. */
+int lxc_rootfs(const struct nova_guest *guest, char *path, size_t size);
+
+/* ---- move.c ---- */
+
+/* Why a container does not move in this mode; NULL: it does. */
+const char *lxc_no_move(const struct lxc *lxc, const char *mode);
+
 /* ---- verbs ---- */
 
 #define LXC_VERB(name) \
@@ -93,5 +110,10 @@ LXC_VERB(adopt);
 LXC_VERB(reattach);
 LXC_VERB(stats);
 LXC_VERB(logs);
+LXC_VERB(out_prepare);
+LXC_VERB(out_start);
+LXC_VERB(out_query);
+LXC_VERB(out_cancel);
+LXC_VERB(in_prepare);
 
 #endif

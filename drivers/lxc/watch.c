@@ -100,6 +100,7 @@ void lxc_forget_guest(struct lxc *lxc, struct nova_guest *guest)
 	*at = live->next;
 	guest->driver_data = NULL;
 	nova_process_unwatch(live->watch);
+	box_move_free(live->move);
 	free(live);
 }
 

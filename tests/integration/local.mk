@@ -64,4 +64,6 @@ clean-guest:
 # The direct path; disks that move with their guests.
 integration_tests += tests/integration/disks_cold.sh
 long_tests += tests/integration/direct.sh tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
-EXTRA_DIST += tests/integration/rate.inc tests/integration/disks_moves.inc
+# Moving containers.
+integration_tests += tests/integration/boxmove_lxc.sh
+EXTRA_DIST += tests/integration/boxmove.inc tests/integration/rate.inc tests/integration/disks_moves.inc

@@ -136,3 +136,7 @@ tests_unit_test_baseline_store_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_disk
 tests_unit_test_disk_SOURCES = tests/unit/test_disk.c tests/unit/channel_pair.h tests/unit/loop.h
 tests_unit_test_disk_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_parcel
+tests_unit_test_parcel_SOURCES = tests/unit/test_parcel.c tests/unit/loop.h
+tests_unit_test_parcel_LDADD = $(UNIT_LDADD)

@@ -105,6 +105,8 @@ static void test_refusals(void **state)
 	expect_refusal("{\"image\":\"a\",\"label\":[\"novacron.uuid=1\"]}", "our own");
 	expect_refusal("{\"image\":\"a\",\"network\":\"host\"}", "not allowed");
 	expect_refusal("{\"image\":\"a\",\"network\":\"container:other\"}", "not allowed");
+	expect_refusal("{\"image\":\"a\",\"workdir\":\"/proc/self/fd/8\"}", "outside of /proc");
+	expect_refusal("{\"image\":\"a\",\"workdir\":\"/x/../proc/self/fd/8\"}", "outside of /proc");
 	expect_refusal("{\"image\":\"a\",\"volume\":[\"source=/etc,target=/d\"]}", "outside of the roots");
 	expect_refusal("{\"image\":\"a\",\"volume\":[\"target=/d\"]}", "source is missing");
 	expect_refusal("{\"image\":\"a\",\"volume\":[\"/etc:/d\"]}", "name=value");
