@@ -87,3 +87,14 @@ drivers/registry.c: Makefile
 		echo 'const struct nova_driver *const nova_drivers[] = {'; \
 		for name in $(NOVA_DRIVERS); do printf '\t&nova_driver_%s,\n' "$$name"; done; \
 		printf '\tNULL,\n};\n'; } >$@
+
+# containerd's messages: C out of the .proto file.
+nodist_libnova_la_SOURCES += drivers/containerd/api.pb-c.c drivers/containerd/api.pb-c.h
+BUILT_SOURCES += drivers/containerd/api.pb-c.h
+CLEANFILES += drivers/containerd/api.pb-c.c drivers/containerd/api.pb-c.h
+EXTRA_DIST += drivers/containerd/api.proto
+drivers/containerd/api.pb-c.c: drivers/containerd/api.proto
+	$(AM_V_GEN)mkdir -p drivers/containerd && \
+		$(PROTOC_C) -I$(srcdir)/drivers/containerd --c_out=drivers/containerd $(srcdir)/drivers/containerd/api.proto
+drivers/containerd/api.pb-c.h: drivers/containerd/api.pb-c.c
+	@test -f $@ || { rm -f drivers/containerd/api.pb-c.c; $(MAKE) $(AM_MAKEFLAGS) drivers/containerd/api.pb-c.c; }

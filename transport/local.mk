@@ -8,6 +8,10 @@ libnova_la_SOURCES += \
 	transport/dial.c \
 	transport/frame.c \
 	transport/frame.h \
+	transport/grpc.c \
+	transport/grpc.h \
+	transport/grpc_json.c \
+	transport/grpc_json.h \
 	transport/inbox.c \
 	transport/inbox.h \
 	transport/lane.c \
