@@ -346,6 +346,8 @@ int nova_audit_append(struct nova_audit *audit, json_t *record, struct nova_erro
 	NOVA_AUTOFREE char *line = NULL;
 	size_t length;
 
+	if (!audit)
+		return nova_error_set(err, NOVA_STATE, "the audit log could not be opened: this is not in it");
 	if (audit->bytes >= NOVA_AUDIT_FILE_BYTES) {
 		if (open_file(audit, audit->number + 1, err) < 0)
 			return -1;

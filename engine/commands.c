@@ -442,6 +442,13 @@ PARAMS p_audit[] = {
 	END,
 };
 
+PARAMS p_journal[] = {
+	{ "what", NOVA_T_CHOICE, .choices = "show|renew", .required = true, .positional = true, .metavar = "WHAT",
+	    .help = "show: its file, and whether it can be used; renew: put a file that cannot aside and begin a new one" },
+	{ "yes", NOVA_T_BOOL, .help = "renew: do it; without it only what is known and what the risk is are shown" },
+	END,
+};
+
 PARAMS p_baseline[] = {
 	{ "what", NOVA_T_CHOICE, .choices = "list|drop", .required = true, .positional = true, .metavar = "WHAT",
 	    .help = "list: what is kept; drop: remove it" },
@@ -480,6 +487,7 @@ static const struct nova_command commands[] = {
 	{ "resolve", "decide a migration that is in doubt", NOVA_ROLE_ADMIN, p_resolve, .start = cmd_resolve },
 	{ "metrics", "show counters", NOVA_ROLE_VIEWER, p_metrics, .start = cmd_metrics },
 	{ "audit", "check or show the audit log", NOVA_ROLE_ADMIN, p_audit, .start = cmd_audit },
+	{ "journal", "show the journal's state; begin a new one when it is damaged", NOVA_ROLE_ADMIN, p_journal, .start = nova_cmd_journal },
 	{ "doctor", "check this host and its configuration, and say what to do", NOVA_ROLE_ADMIN, p_none, .start = nova_cmd_doctor },
 	{ "baseline", "list or drop what is kept of the memory of guests that were here", NOVA_ROLE_OPERATOR, p_baseline, .start = cmd_baseline },
 	{ "about", "say who this daemon is", NOVA_ROLE_VIEWER, p_none, .hidden = true, .start = cmd_about },

@@ -314,17 +314,34 @@ static void open_baselines(struct nova_host *host)
 		nova_host_log(host, NOVA_LOG_WARNING, "no baselines: %s", err.text);
 }
 
+/* Guests that run need a daemon also when the journal cannot be used: a stand-in serves them. */
+static int open_journal(struct nova_host *host, struct nova_error *err)
+{
+	const char *state_dir = nova_config_text(host->config, "state-dir");
+	struct nova_error why;
+
+	host->store = nova_store_open(state_dir, &why);
+	if (!host->store && nova_store_may_stand_in(&why))
+		host->store = nova_store_stand_in(state_dir, nova_config_text(host->config, "runtime-dir"), &why, &why);
+	if (!host->store)
+		return nova_error_copy(err, &why);
+	if (nova_store_refusal(host->store))
+		nova_host_log(host, NOVA_LOG_ERROR, "%s", nova_store_refusal(host->store));
+	return 0;
+}
+
 static int open_all(struct nova_host *host, struct nova_error *err)
 {
 	if (make_directory(nova_config_text(host->config, "state-dir"), err) < 0 ||
 	    make_directory(nova_config_text(host->config, "runtime-dir"), err) < 0)
 		return -1;
-	host->store = nova_store_open(nova_config_text(host->config, "state-dir"), err);
-	if (!host->store)
+	if (open_journal(host, err) < 0)
 		return -1;
 	host->audit = nova_audit_open(nova_config_text(host->config, "state-dir"), err);
-	if (!host->audit)
+	if (!host->audit && !nova_store_refusal(host->store))
 		return -1;
+	if (!host->audit) /* the same disk: guests come first */
+		nova_host_log(host, NOVA_LOG_ERROR, "nothing is audited: %s", err->text);
 	open_baselines(host);
 	if (open_drivers(host, err) < 0 || open_links(host, err) < 0 || nova_recover(host, err) < 0)
 		return -1;

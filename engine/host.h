@@ -254,6 +254,16 @@ int nova_remote_request(struct nova_remote *remote, const char *command, json_t 
     struct nova_error *err);
 void nova_remote_emit(struct nova_host *host, const char *event, json_t *data);
 
+/* ---- journal.c: without a journal that can be used ---- */
+struct nova_search;
+/* Guests that drivers have as ours and the inventory does not name, attended as adopted ones. Then done, once; it may
+ * free the search. */
+struct nova_search *nova_search_new(struct nova_host *host, void (*done)(struct nova_host *host));
+void nova_search_start(struct nova_search *search);
+void nova_search_free(struct nova_search *search);
+struct nova_op *nova_cmd_journal(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
+    struct nova_error *);
+
 /* After a restart: guests first, then unfinished jobs. */
 int nova_recover(struct nova_host *host, struct nova_error *err);
 void nova_recovery_free(struct nova_recovery *recovery);

@@ -38,7 +38,9 @@ libnova_la_SOURCES += \
 	engine/steps.c \
 	engine/steps.h \
 	engine/store.c \
-	engine/store.h
+	engine/store.h \
+	engine/store_file.h \
+	engine/store_salvage.c
 
 # what is kept of guests that were here
 libnova_la_SOURCES += \
@@ -78,6 +80,7 @@ libnova_la_SOURCES += \
 	engine/guests.c \
 	engine/host.c \
 	engine/host.h \
+	engine/journal.c \
 	engine/jobs.c \
 	engine/leftovers.c \
 	engine/migrate.h \

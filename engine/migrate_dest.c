@@ -699,6 +699,24 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 	return nova_guest_name_check(text_of(args, "guest"), err);
 }
 
+static int came_here(void *arg, const struct nova_job_row *row)
+{
+	return row->side && !strcmp(row->side, "destination") ? -2 : 0;
+}
+
+/* A token means one migration for ever: what was decided of an older one must not count for this. */
+static int check_new(struct nova_host *host, const char *token, struct nova_error *err)
+{
+	enum nova_decision decision;
+	int found = nova_store_job_find(host->store, NULL, token, came_here, NULL, err);
+
+	if (found == -1 || nova_store_decision(host->store, token, &decision, err) < 0)
+		return -1;
+	if (found == 0 && decision == NOVA_UNDECIDED)
+		return 0;
+	return nova_error_set(err, NOVA_INVALID, "reserve: this token was used before");
+}
+
 static int reserve(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
 {
 	struct nova_host *host = incoming->host;
@@ -711,6 +729,8 @@ static int reserve(struct nova_incoming *incoming, json_t *args, struct nova_req
 		return -1;
 	if (incoming->job)
 		return nova_error_set(err, NOVA_STATE, "this session has a reservation already");
+	if (check_new(host, text_of(args, "token"), err) < 0)
+		return -1;
 	slot = nova_slot_find(host, text_of(args, "driver"), err);
 	if (!slot)
 		return -1;
@@ -794,6 +814,24 @@ static int on_abort(struct nova_incoming *incoming, json_t *args, struct nova_re
 	return 0;
 }
 
+static int belongs_to(void *peer, const struct nova_job_row *row)
+{
+	return row->peer && !strcmp(row->peer, peer) && row->side && !strcmp(row->side, "destination") ? -2 : 0;
+}
+
+/* Nothing was decided in a journal that has no line of this migration: another journal may have known better. */
+static int check_known(struct nova_incoming *incoming, const char *token, struct nova_error *err)
+{
+	int found = nova_store_job_find(incoming->host->store, NULL, token, belongs_to, incoming->peer, err);
+
+	if (found == -2)
+		return 0;
+	return found < 0 ? -1 :
+			   nova_error_set(err, NOVA_STATE,
+			       "the journal of %s knows nothing of this migration from %s (it was renewed since?)",
+			       nova_host_name(incoming->host), incoming->peer);
+}
+
 /* What was decided. Undecided becomes aborted before it is told, so that it stays true. */
 static int on_outcome(struct nova_incoming *incoming, json_t *args, struct nova_request *request, struct nova_error *err)
 {
@@ -808,6 +846,8 @@ static int on_outcome(struct nova_incoming *incoming, json_t *args, struct nova_
 	if (nova_store_decision(host->store, token, &decision, err) < 0)
 		return -1;
 	if (decision == NOVA_UNDECIDED) {
+		if (check_known(incoming, token, err) < 0)
+			return -1;
 		decision = NOVA_ABORTED;
 		if (nova_store_decide(host->store, token, decision, err) < 0)
 			return -1;

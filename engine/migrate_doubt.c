@@ -60,11 +60,17 @@ static void decided(void *arg, json_t *result, const struct nova_error *err)
 	struct nova_doubt *doubt = arg;
 	const char *decision = json_string_value(json_object_get(result, "decision"));
 
+	bool committed = decision && !strcmp(decision, nova_decision_name(NOVA_COMMITTED));
+	struct nova_error nonsense;
+
 	doubt->op = NULL;
-	if (err || !decision)
+	nova_error_set(&nonsense, NOVA_REFUSED, "its answer is neither committed nor aborted");
+	if (err)
 		again(doubt, err);
+	else if (committed || (decision && !strcmp(decision, nova_decision_name(NOVA_ABORTED))))
+		nova_doubt_end(doubt->job, committed);
 	else
-		nova_doubt_end(doubt->job, !strcmp(decision, nova_decision_name(NOVA_COMMITTED)));
+		again(doubt, &nonsense);
 }
 
 static void up(void *arg, const char *peer)

@@ -9,7 +9,8 @@
  *   migrate, source       before handover: undone; at handover: in doubt; after: gone on with
  *   migrate, destination  decided committed: gone on with; otherwise undone
  *
- * Jobs wait until every guest has been asked, since their rows look at the guests' states.
+ * Jobs wait until every guest has been asked, since their rows look at the guests' states. Without a journal that can be
+ * used, journal.c looks for more guests and no job is taken up.
  */
 #include "cleanup.h"
 #include "host.h"
@@ -35,11 +36,12 @@ static int load_guest(void *arg, const struct nova_guest_row *row)
 {
 	struct nova_host *host = arg;
 	struct nova_error err;
-	struct nova_slot *slot = nova_slot_find(host, row->driver, &err);
+	struct nova_slot *slot =
+	    nova_guest_name_check(row->name, &err) < 0 ? NULL : nova_slot_find(host, row->driver, &err);
 	struct nova_entry *entry;
 
 	if (!slot) {
-		nova_host_log(host, NOVA_LOG_ERROR, "guest %s stays unattended: %s", row->name, err.text);
+		nova_host_log(host, NOVA_LOG_ERROR, "guest %.80s stays unattended: %s", row->name, err.text);
 		return 0;
 	}
 	entry = nova_entry_new(host, slot, row->name, row->uuid, row->owner ? row->owner : "", row->spec,
@@ -173,6 +175,7 @@ struct nova_recovery {
 	struct nova_host *host;
 	size_t count, waiting;
 	struct nova_op *later; /* owned: there was nobody to attach to */
+	struct nova_search *search; /* owned: without a journal */
 	struct attach attach[];
 };
 
@@ -183,11 +186,28 @@ void nova_recovery_free(struct nova_recovery *recovery)
 	for (size_t i = 0; i < recovery->count; i++)
 		nova_op_drop(recovery->attach[i].op);
 	nova_op_drop(recovery->later);
+	nova_search_free(recovery->search);
 	free(recovery);
 }
 
+static void all_found(struct nova_host *host)
+{
+	nova_recovery_free(nova_take(&host->recovery));
+}
+
+/* A journal that cannot be used does not name all guests, and says nothing reliable of jobs. */
 static void all_attached(struct nova_host *host)
 {
+	struct nova_recovery *recovery = host->recovery;
+
+	if (nova_store_refusal(host->store)) {
+		recovery->search = nova_search_new(host, all_found);
+		if (recovery->search)
+			nova_search_start(recovery->search);
+		else
+			all_found(host);
+		return;
+	}
 	nova_recovery_free(nova_take(&host->recovery));
 	resume_jobs(host);
 	nova_leftovers_look(host);

@@ -6,6 +6,7 @@
  */
 #include "store.h"
 #include "cleanup.h"
+#include "store_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -18,13 +19,7 @@
 #include <sys/stat.h>
 
 #define SCHEMA_VERSION 1
-#define HELP "stop the daemon, keep a copy of the file, and mend it (sqlite3 FILE .recover) or move it away"
-
-struct nova_store {
-	sqlite3 *db; /* owned */
-	char *path;  /* owned */
-	char host_uuid[37];
-};
+#define HELP "stop the daemon and mend it (sqlite3 FILE .recover), or put it aside and begin a new one: novacron journal renew"
 
 static const char *const decision_names[] = { "undecided", "committed", "aborted" };
 static_assert(sizeof(decision_names) / sizeof(*decision_names) == NOVA_DECISIONS, "a name for each decision");
@@ -34,7 +29,7 @@ const char *nova_decision_name(enum nova_decision decision)
 	return (unsigned)decision < NOVA_DECISIONS ? decision_names[decision] : "unknown";
 }
 
-static int failed(struct nova_store *store, struct nova_error *err)
+int nova_store_failed(struct nova_store *store, struct nova_error *err)
 {
 	int code = sqlite3_errcode(store->db);
 	const char *text = sqlite3_errmsg(store->db);
@@ -47,9 +42,14 @@ static int failed(struct nova_store *store, struct nova_error *err)
 		return nova_error_set(err, NOVA_STATE, "the journal %s cannot be written (%s): check the owner of its directory, and whether the file system is read-only",
 		    store->path, text);
 	if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
-		return nova_error_set(err, NOVA_STATE, "the journal %s is in use: does another daemon run on this state directory?",
-		    store->path);
+		return nova_store_in_use(store, err);
 	return nova_error_set(err, NOVA_STATE, "the journal %s: %s", store->path, text);
+}
+
+/* A stand-in takes down what the guests are, and nothing that must outlive the process. */
+static int refused(const struct nova_store *store, struct nova_error *err)
+{
+	return nova_error_set(err, NOVA_STATE, "%s", store->refusal);
 }
 
 /* ---- statements ---- */
@@ -90,7 +90,7 @@ static sqlite3_stmt *prepare(struct nova_store *store, const char *sql, const ch
 	if (code == SQLITE_NOMEM)
 		nova_error_sys(err, ENOMEM, "the journal %s", store->path);
 	else
-		failed(store, err);
+		nova_store_failed(store, err);
 	sqlite3_finalize(statement);
 	return NULL;
 }
@@ -108,7 +108,7 @@ static int execute(struct nova_store *store, struct nova_error *err, const char 
 		return -1;
 	code = sqlite3_step(statement);
 	if (code != SQLITE_DONE && code != SQLITE_ROW)
-		failed(store, err);
+		nova_store_failed(store, err);
 	sqlite3_finalize(statement);
 	return code == SQLITE_DONE || code == SQLITE_ROW ? 0 : -1;
 }
@@ -131,7 +131,7 @@ static int query(struct nova_store *store, struct nova_error *err, row_fn row, v
 	while ((code = sqlite3_step(statement)) == SQLITE_ROW && result == 0)
 		result = row(statement, fn, arg);
 	if (code != SQLITE_DONE && code != SQLITE_ROW)
-		result = failed(store, err);
+		result = nova_store_failed(store, err);
 	sqlite3_finalize(statement);
 	return result;
 }
@@ -178,22 +178,31 @@ static int check_file(struct nova_store *store, struct nova_error *err)
 	if (query(store, err, pragma_row, NULL, answer, "pragma user_version", "") == -1)
 		return -1;
 	if (atoi(answer) > SCHEMA_VERSION)
-		return nova_error_set(err, NOVA_STATE, "the journal %s was written by a newer version (schema %s, this one knows %d)",
+		return nova_error_set(err, NOVA_STATE,
+		    "the journal %s was written by a newer version (schema %s, this one knows %d): start that version again, or "
+		    "put the file aside and begin a new one: novacron journal renew",
 		    store->path, answer, SCHEMA_VERSION);
 	return 0;
 }
 
 int nova_store_check(struct nova_store *store, struct nova_error *err)
 {
+	if (store->refusal)
+		return refused(store, err);
 	return check_file(store, err);
 }
 
+/* A file that has its schema already is not written to: its disk may be full, and is then no reason not to start. */
 static int make_schema(struct nova_store *store, struct nova_error *err)
 {
-	char version[64];
+	char version[64] = "";
 
 	if (execute(store, err, "pragma journal_mode=wal", "") < 0 || execute(store, err, "pragma synchronous=full", "") < 0)
 		return -1;
+	if (query(store, err, pragma_row, NULL, version, "pragma user_version", "") == -1)
+		return -1;
+	if (atoi(version) == SCHEMA_VERSION)
+		return 0;
 	if (nova_store_begin(store, err) < 0)
 		return -1;
 	for (size_t i = 0; i < sizeof(schema) / sizeof(*schema); i++)
@@ -247,23 +256,70 @@ static int open_file(struct nova_store *store, struct nova_error *err)
 	}
 	close(fd);
 	if (sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
-		return store->db ? failed(store, err) : nova_error_sys(err, ENOMEM, "the journal");
+		return store->db ? nova_store_failed(store, err) : nova_error_sys(err, ENOMEM, "the journal");
 	return execute(store, err, "pragma locking_mode=exclusive", "");
+}
+
+static struct nova_store *new_store(const char *state_dir, struct nova_error *err)
+{
+	struct nova_store *store = calloc(1, sizeof(*store));
+
+	if (store && asprintf(&store->path, "%s/novacron.db", state_dir) < 0)
+		store->path = NULL;
+	if (store && store->path) {
+		store->lock = -1;
+		return store;
+	}
+	free(store);
+	nova_error_sys(err, ENOMEM, "the journal");
+	return NULL;
 }
 
 struct nova_store *nova_store_open(const char *state_dir, struct nova_error *err)
 {
-	struct nova_store *store = calloc(1, sizeof(*store));
+	struct nova_store *store = new_store(state_dir, err);
 
-	if (!store || asprintf(&store->path, "%s/novacron.db", state_dir) < 0) {
-		free(store);
-		nova_error_sys(err, ENOMEM, "the journal");
+	if (!store)
 		return NULL;
-	}
-	if (open_file(store, err) == 0 && check_file(store, err) == 0 && make_schema(store, err) == 0 &&
+	if (nova_store_lock(store, state_dir, err) == 0 && nova_store_renewal_ended(store, err) == 0 &&
+	    open_file(store, err) == 0 && check_file(store, err) == 0 && make_schema(store, err) == 0 &&
 	    load_uuid(store, err) == 0)
 		return store;
 	return nova_store_close(store);
+}
+
+struct nova_store *nova_store_stand_in(
+    const char *state_dir, const char *scratch_dir, const struct nova_error *why, struct nova_error *err)
+{
+	struct nova_store *store = new_store(state_dir, err);
+
+	if (!store)
+		return NULL;
+	if (nova_store_lock(store, state_dir, err) < 0)
+		return nova_store_close(store);
+	if (sqlite3_open(":memory:", &store->db) != SQLITE_OK || make_schema(store, err) < 0) {
+		nova_error_sys(err, ENOMEM, "a stand-in for the journal");
+		return nova_store_close(store);
+	}
+	nova_store_salvage(store, scratch_dir);
+	if (load_uuid(store, err) < 0)
+		return nova_store_close(store);
+	if (asprintf(&store->refusal, "no new work, guests go on as they are: %s", why->text) < 0) {
+		store->refusal = NULL;
+		nova_error_sys(err, ENOMEM, "a stand-in for the journal");
+		return nova_store_close(store);
+	}
+	return store;
+}
+
+const char *nova_store_path(const struct nova_store *store)
+{
+	return store->path;
+}
+
+const char *nova_store_refusal(const struct nova_store *store)
+{
+	return store->refusal;
 }
 
 struct nova_store *nova_store_close(struct nova_store *store)
@@ -271,7 +327,10 @@ struct nova_store *nova_store_close(struct nova_store *store)
 	if (!store)
 		return NULL;
 	sqlite3_close(store->db);
+	if (store->lock >= 0)
+		close(store->lock);
 	free(store->path);
+	free(store->refusal);
 	free(store);
 	return NULL;
 }
@@ -325,6 +384,8 @@ int nova_store_guests(
 int nova_store_job_new(struct nova_store *store, const struct nova_job_row *row, char id[NOVA_JOB_ID_SIZE],
     struct nova_error *err)
 {
+	if (store->refusal)
+		return refused(store, err);
 	if (execute(store, err,
 		"insert into jobs (kind,guest,peer,side,token,step,undoing,outcome,error,args,report,who,started_ms,ended_ms) "
 		"values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -354,6 +415,8 @@ static int need_change(struct nova_store *store, const char *id, struct nova_err
 
 int nova_store_job_put(struct nova_store *store, const struct nova_job_row *row, struct nova_error *err)
 {
+	if (store->refusal)
+		return refused(store, err);
 	if (execute(store, err,
 		"update jobs set kind=?,guest=?,peer=?,side=?,token=?,step=?,undoing=?,outcome=?,error=?,args=?,report=?,who=?,"
 		"started_ms=?,ended_ms=? where number=?",
@@ -367,6 +430,8 @@ int nova_store_job_put(struct nova_store *store, const struct nova_job_row *row,
 int nova_store_job_step(
     struct nova_store *store, const char *id, const char *step, bool undoing, struct nova_error *err)
 {
+	if (store->refusal)
+		return refused(store, err);
 	if (execute(store, err, "update jobs set step=?,undoing=? where number=?", "sii", step, (int64_t)undoing,
 		number_of(id)) < 0)
 		return -1;
@@ -376,6 +441,8 @@ int nova_store_job_step(
 int nova_store_job_end(struct nova_store *store, const char *id, const char *outcome, const char *error, json_t *report,
     int64_t ended_ms, struct nova_error *err)
 {
+	if (store->refusal)
+		return refused(store, err);
 	if (execute(store, err,
 		"update jobs set outcome=?,error=?,report=coalesce(?,report),ended_ms=?,step='' where number=?", "ssjii",
 		outcome, error, report, ended_ms, number_of(id)) < 0)
@@ -447,6 +514,8 @@ int nova_store_decision(
     struct nova_store *store, const char *token, enum nova_decision *decision, struct nova_error *err)
 {
 	*decision = NOVA_UNDECIDED;
+	if (store->refusal)
+		return refused(store, err);
 	return query(
 	    store, err, decision_row, NULL, decision, "select decision from decisions where token=?", "s", token);
 }
@@ -457,6 +526,8 @@ int nova_store_decide(
 	enum nova_decision stands;
 
 	assert(decision == NOVA_COMMITTED || decision == NOVA_ABORTED);
+	if (store->refusal)
+		return refused(store, err);
 	if (execute(store, err, "insert or ignore into decisions values (?,?)", "ss", token, decision_names[decision]) < 0 ||
 	    nova_store_decision(store, token, &stands, err) < 0)
 		return -1;

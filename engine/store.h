@@ -24,6 +24,26 @@ const char *nova_store_host_uuid(const struct nova_store *store);
 /* Is the file sound? Errors say what is not. Reads all of it: some ms. */
 int nova_store_check(struct nova_store *store, struct nova_error *err);
 
+/* ---- a journal that cannot be used --------------------------------------------------------------- */
+
+/* After nova_store_open() failed with `why`: would a stand-in do (false: the journal belongs to another daemon, or
+ * there is no memory)? */
+bool nova_store_may_stand_in(const struct nova_error *why);
+/* A store in memory with what a copy of the file (made below scratch_dir, removed again) still says; the file itself is
+ * left as it is. Guests and facts can be written and are gone with the process; jobs and decisions are refused with
+ * NOVA_STATE and the reason. */
+struct nova_store *nova_store_stand_in(
+    const char *state_dir, const char *scratch_dir, const struct nova_error *why, struct nova_error *err);
+/* Of the file. Borrowed. */
+const char *nova_store_path(const struct nova_store *store);
+/* The reason, or NULL for a store that is no stand-in. Borrowed. */
+const char *nova_store_refusal(const struct nova_store *store);
+/* Put the file aside, never deleted, and a new journal with what the stand-in holds in its place; jobs that had not
+ * ended end as "undo-failed". *store is the new one then. aside (PATH_MAX bytes) gets the name of the old file; it is
+ * empty if there was none. Its fact "renewed" is
+ * that name. On failure the stand-in stays, and the old file with it; what was begun is begun again by the next call. */
+int nova_store_renew(struct nova_store **store, const char *state_dir, char *aside, struct nova_error *err);
+
 /* ---- guests ------------------------------------------------------------------------------------- */
 
 /* As an argument everything is borrowed; in a row callback everything is gone after the call (json_incref

@@ -27,7 +27,7 @@ works_again() {
 start_faulty_pair
 boot alpha g pc 128M fill=text:4
 start_heartbeat g
-pid=$(qemu_pid alpha g)
+g_pid=$(qemu_pid alpha g)
 
 say "the disk is full"
 fresh_journal alpha
@@ -55,23 +55,90 @@ runs_only_on g beta 10
 order alpha 0 0 0
 nova beta migrate g --to alpha >/dev/null
 runs_only_on g alpha 10
-pid=$(qemu_pid alpha g)
+g_pid=$(qemu_pid alpha g)
 
-say "the journal is damaged"
+# A daemon that starts on this journal serves g, begins nothing, and leaves the file as it is.
+starts_on() { # DAMAGED-JOURNAL WORDS
+	stop_daemon alpha KILL
+	rm -f "$journal-wal" "$journal-shm"
+	cp "$1" "$journal"
+	faulty_daemon alpha
+	wait_for "g to be attended" 10 guest_is alpha g running
+	serves
+	refuses "no new work.*$2.*journal renew" create h --memory 64M
+	refuses "no new work.*$2.*journal renew" migrate g --to beta
+	refuses "no new work.*$2.*journal renew" pause g
+	nova alpha doctor >"$tmp/said" 2>&1 || :
+	grep -q "$2" "$tmp/said" || fail "doctor says: $(cat "$tmp/said")"
+	[ "$(qemu_pid alpha g)" = "$g_pid" ] || fail "the guest's QEMU was touched"
+	cmp "$1" "$journal" || fail "the journal was touched"
+}
+
+say "the journal is damaged inside"
+journal=$tmp/alpha/state/novacron.db
 stop_daemon alpha KILL
-cp "$tmp/alpha/state/novacron.db" "$tmp/good.db"
-sqlite3 "$tmp/alpha/state/novacron.db" 'pragma wal_checkpoint(truncate)' >/dev/null
-dd if=/dev/urandom of="$tmp/alpha/state/novacron.db" bs=4096 seek=1 count=5 conv=notrunc 2>/dev/null
-! "$NOVACROND" --config "$tmp/alpha.conf" >"$tmp/said" 2>&1 || fail "alpha started on a damaged journal"
-grep -q 'journal.*damaged.*move it away' "$tmp/said" || fail "alpha says: $(cat "$tmp/said")"
-[ "$(qemu_pid alpha g)" = "$pid" ] || fail "the guest's QEMU was touched"
-runs_only_on g alpha 5
+sqlite3 "$journal" 'pragma wal_checkpoint(truncate)' >/dev/null
+cp "$journal" "$tmp/good.db"
+cp "$journal" "$tmp/damaged.db"
+dd if=/dev/urandom of="$tmp/damaged.db" bs=4096 seek=1 count=5 conv=notrunc 2>/dev/null
+starts_on "$tmp/damaged.db" 'novacron.db is damaged'
 
-say "it is moved away, and the running guest adopted"
-rm "$tmp"/alpha/state/novacron.db*
+say "the journal is of a newer version"
+cp "$tmp/good.db" "$tmp/newer.db"
+sqlite3 "$tmp/newer.db" 'pragma user_version=99'
+starts_on "$tmp/newer.db" 'novacron.db was written by a newer version'
+nova alpha show g --json | jq -e '.owner != ""' >/dev/null || fail "a journal that can be read says whose g is"
+
+say "mended, all is as it was"
+stop_daemon alpha KILL
+cp "$tmp/good.db" "$journal"
 faulty_daemon alpha
-nova alpha adopt g --qmp "$tmp/alpha/run/guests/g/qmp.sock" >/dev/null
+wait_for "g to be attended" 10 guest_is alpha g running
 serves
+works_again
+
+say "the state directory is read-only, then full, when the daemon starts"
+stop_daemon alpha
+mount --bind "$tmp/alpha/state" "$tmp/alpha/state" # QEMU has a file open there, through the mount below
+cleanup_fn "umount -l '$tmp/alpha/state' 2>/dev/null || :"
+mount -o remount,bind,ro "$tmp/alpha/state"
+faulty_daemon alpha
+wait_for "g to be attended" 10 guest_is alpha g running
+serves
+refuses 'no new work.*novacron.db' create h --memory 64M
+stop_daemon alpha
+umount "$tmp/alpha/state"
+dd if=/dev/zero of="$tmp/alpha/state/filler" bs=64k 2>/dev/null || :
+dd if=/dev/zero of="$tmp/alpha/state/filler2" bs=512 2>/dev/null || :
+faulty_daemon alpha
+wait_for "g to be attended" 10 guest_is alpha g running
+serves
+refuses 'journal.*free some space' create h --memory 64M
+stop_daemon alpha
+rm "$tmp/alpha/state/filler" "$tmp/alpha/state/filler2"
+faulty_daemon alpha
+wait_for "g to be attended" 10 guest_is alpha g running
+works_again
+
+say "the journal is no database: the running guest is found by its process"
+dd if=/dev/urandom of="$tmp/garbage.db" bs=4096 count=9 2>/dev/null
+starts_on "$tmp/garbage.db" 'novacron.db is damaged'
+
+say "it is renewed, and work goes on"
+nova alpha journal renew --json >"$tmp/said"
+jq -e '.risk and .next and (.guests == ["g: running"])' "$tmp/said" >/dev/null || fail "renew says: $(cat "$tmp/said")"
+cmp "$tmp/garbage.db" "$journal" || fail "the journal was renewed without --yes"
+aside=$(nova alpha journal renew --yes --json | jq -r .put_aside)
+cmp "$tmp/garbage.db" "$aside" || fail "the damaged journal is not in $aside"
+serves
+works_again
+stop_daemon alpha
+faulty_daemon alpha
+wait_for "g to be attended" 10 guest_is alpha g running
+serves
+[ "$(qemu_pid alpha g)" = "$g_pid" ] || fail "the guest's QEMU was touched"
 expect_steady_heart g 3000
+nova alpha migrate g --to beta >/dev/null
+runs_only_on g beta 10
 stop_proxies
 finish

@@ -144,3 +144,6 @@ tests_unit_test_disk_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_parcel
 tests_unit_test_parcel_SOURCES = tests/unit/test_parcel.c tests/unit/loop.h
 tests_unit_test_parcel_LDADD = $(UNIT_LDADD)
+unit_programs += tests/unit/test_journal
+tests_unit_test_journal_SOURCES = tests/unit/test_journal.c tests/unit/access_host.h tests/unit/loop.h
+tests_unit_test_journal_LDADD = $(UNIT_LDADD)

@@ -449,10 +449,10 @@ static void test_garbage(void **state)
 
 	memset(bytes, 'x', sizeof(bytes));
 	write_file(f->path, bytes, sizeof(bytes), 0);
-	cannot_open(f, "damaged", "move it away");
+	cannot_open(f, "damaged", "journal renew");
 	assert_int_equal(f->err.category, NOVA_STATE);
 	assert_int_equal(truncate(f->path, 20), 0);
-	cannot_open(f, "damaged", "move it away");
+	cannot_open(f, "damaged", "journal renew");
 }
 
 static void test_damage_inside(void **state)
@@ -467,7 +467,7 @@ static void test_damage_inside(void **state)
 	memset(bytes, 0xa5, sizeof(bytes));
 	write_file(f->path, bytes, sizeof(bytes), 3 * 4096);
 	write_file(f->path, bytes, sizeof(bytes), 5 * 4096);
-	cannot_open(f, "damaged", "keep a copy");
+	cannot_open(f, "damaged", ".recover");
 }
 
 static void test_written_by_a_newer_version(void **state)
