@@ -54,6 +54,7 @@ libnova_la_SOURCES += \
 	drivers/common/task.h
 
 libnova_la_SOURCES += \
+	drivers/docker/arrive.c \
 	drivers/docker/checkpoint.c \
 	drivers/docker/docker.c \
 	drivers/docker/docker.h \
@@ -62,9 +63,11 @@ libnova_la_SOURCES += \
 	drivers/docker/lifecycle.c \
 	drivers/docker/list.c \
 	drivers/docker/logs.c \
+	drivers/docker/move.c \
 	drivers/docker/output.c \
 	drivers/docker/probe.c \
 	drivers/docker/spec.c \
+	drivers/docker/stage.c \
 	drivers/docker/watch.c \
 	drivers/lxc/lifecycle.c \
 	drivers/lxc/list.c \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * docker.c - the Docker driver: guests are containers of the Docker engine on this host, driven over its unix
- * socket. Containers outlive us: close() and forget() only let go. Not here: moving containers.
+ * socket. Containers outlive us: close() and forget() only let go.
  */
 #include "drivers/docker/docker.h"
 #include "drivers/common/roots.h"
@@ -78,6 +78,11 @@ const struct nova_driver nova_driver_docker = {
 		[NOVA_VERB_LOGS] = docker_logs,
 		[NOVA_VERB_IMPORT] = docker_import,
 		[NOVA_VERB_EXPORT] = docker_export,
+		[NOVA_VERB_OUT_PREPARE] = docker_out_prepare,
+		[NOVA_VERB_OUT_START] = docker_out_start,
+		[NOVA_VERB_OUT_QUERY] = docker_out_query,
+		[NOVA_VERB_OUT_CANCEL] = docker_out_cancel,
+		[NOVA_VERB_IN_PREPARE] = docker_in_prepare,
 	},
 	.spec_params = docker_spec_params,
 };

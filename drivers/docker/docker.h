@@ -7,6 +7,9 @@
  *   spec.c       a specification as the engine's JSON, and back
  *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE, RESIZE
  *   checkpoint.c SNAPSHOT, RESTORE
+ *   move.c       MIGRATE-OUT...
+ *   arrive.c     MIGRATE-IN
+ *   stage.c      images as files, on their way
  *   watch.c      the engine's events: what happens to our containers, whoever does it
  *   list.c       LIST, ADOPT, REATTACH
  *   probe.c      PROBE, CAPABILITIES, CHECK
@@ -15,26 +18,36 @@
  *   logs.c       the framing of a container's output
  *
  * A container is called as its guest, and labelled novacron.uuid. guest->runtime holds: id (the engine's),
- * pid, started_at.
+ * pid, started_at; of one that came from another host: image, base (ids), loaded (ids that came with it); of one that
+ * leaves: moving (there is an image novacron-moving:UUID).
  */
 #ifndef NOVA_DRIVER_DOCKER_H
 #define NOVA_DRIVER_DOCKER_H
 
 #include "drivers/common/box.h"
+#include "drivers/common/box_move.h"
 #include "drivers/common/http.h"
 #include "drivers/common/json_stream.h"
 #include "drivers/common/task.h"
 #include "engine/cleanup.h"
 
+#include <limits.h>
+
 #define DOCKER_API_LEAST 30 /* 1.30: the oldest we speak */
 #define DOCKER_API_MOST 43  /* 1.43: the newest that we know */
 #define DOCKER_ASK_MS 30000 /* for what the engine does at once */
+#define DOCKER_IMAGE_MS (30 * 60 * 1000) /* for what goes over a whole image */
+#define DOCKER_LAYERS_MAX 125 /* overlay2 takes 128 with what is mounted on top */
 
 struct docker_guest {
 	struct nova_guest *guest;  /* borrowed */
 	struct docker_guest *next;
 	bool signalled;            /* somebody sent it a signal: its end is no failure */
 	bool deleting;             /* by us */
+	struct box_move *move;     /* owned; NULL: it is not moving */
+	struct docker *docker;     /* borrowed; set while it arrives, as are the next two */
+	struct nova_op *landing;   /* owned: its images are loaded */
+	json_t *images;            /* owned: ids of images that were here before */
 };
 
 struct docker {
@@ -76,6 +89,39 @@ int docker_status(const json_t *answer);
 json_t *docker_create_body(const struct nova_guest *guest, const json_t *spec);
 /* What a container's inspection says, as a specification; what it says beyond that is appended to unknown. */
 json_t *docker_spec_of(const json_t *inspected, json_t *unknown);
+
+/* ---- lifecycle.c, image.c ---- */
+
+/* A row: the container, from the specification; with runtime.image instead of its image. */
+enum nova_step_result docker_make(struct nova_run *run, void *task, struct nova_error *err);
+/* The engine's answer to an image that was sent. */
+enum nova_step_result docker_imported(struct task *task, json_t *value, struct nova_error *err);
+
+/* ---- stage.c, move.c ---- */
+
+struct docker_arrival {
+	char image[80], base[80]; /* ids */
+	json_t *loaded;           /* ids of images that are to be loaded */
+	json_t *files;            /* of which the archive is made, beside manifest.json */
+};
+
+/* STATE/moving/UUID/sub; -1: too long. */
+int docker_stage(const struct docker *docker, const struct nova_guest *guest, const char *sub, char *path, size_t size);
+enum nova_step_result docker_stage_clear(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result docker_stage_make(struct nova_run *run, void *task, struct nova_error *err);
+const json_t *docker_diff_ids(const json_t *config);
+/* The engine's archive, unpacked in raw, becomes what is in image. */
+int docker_stage_arrange(const struct docker *docker, const struct nova_guest *guest, const char *image, const char *base,
+    struct nova_error *err);
+/* What came becomes what the engine can load; here: ids of images that it has. */
+int docker_stage_assemble(const struct docker *docker, const struct nova_guest *guest, const json_t *here,
+    struct docker_arrival *arrival, struct nova_error *err);
+/* A row: images that are there only because of a move; with args.created_only all that came with the guest. */
+enum nova_step_result docker_drop_images(struct nova_run *run, void *task, struct nova_error *err);
+/* A row: whatever is under way of a move ends. */
+enum nova_step_result docker_stop_moving(struct nova_run *run, void *task, struct nova_error *err);
+/* Why a container does not move in this mode; NULL: it does. */
+const char *docker_no_move(const char *mode);
 
 /* ---- watch.c ---- */
 
@@ -130,5 +176,10 @@ DOCKER_VERB(stats);
 DOCKER_VERB(logs);
 DOCKER_VERB(import);
 DOCKER_VERB(export);
+DOCKER_VERB(out_prepare);
+DOCKER_VERB(out_start);
+DOCKER_VERB(out_query);
+DOCKER_VERB(out_cancel);
+DOCKER_VERB(in_prepare);
 
 #endif

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IMAGE_MS (30 * 60 * 1000)
 #define VERSION_ROW { "version", docker_version_row, NULL, task_drop_row }
 
 /* ---- import ---- */
@@ -31,7 +30,7 @@ static void look_for_error(void *arg, json_t *value)
 		json_object_set(found, "said", json_object_get(value, "status"));
 }
 
-static enum nova_step_result imported(struct task *task, json_t *value, struct nova_error *err)
+enum nova_step_result docker_imported(struct task *task, json_t *value, struct nova_error *err)
 {
 	NOVA_AUTOJSON json_t *found = json_object();
 	NOVA_AUTOFREE char *whole = NULL;
@@ -58,21 +57,21 @@ static enum nova_step_result imported(struct task *task, json_t *value, struct n
 static enum nova_step_result send_image(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
-	struct http_call call = { .method = "POST", .send_fd = &task->fd[0], .limit_ms = IMAGE_MS };
+	struct http_call call = { .method = "POST", .send_fd = &task->fd[0], .limit_ms = DOCKER_IMAGE_MS };
 	const char *name = task_text(task->args, "name"), *colon = name ? strrchr(name, ':') : NULL;
 	NOVA_AUTOFREE char *escaped = name ? http_escape(name) : NULL;
 
 	if (!name)
-		return docker_call(task, &call, imported, err, "/images/load?quiet=1");
+		return docker_call(task, &call, docker_imported, err, "/images/load?quiet=1");
 	if (colon && strchr(colon, '/'))
 		colon = NULL;
 	if (!colon)
-		return docker_call(task, &call, imported, err, "/images/create?fromSrc=-&repo=%s&tag=latest", escaped ?: "");
+		return docker_call(task, &call, docker_imported, err, "/images/create?fromSrc=-&repo=%s&tag=latest", escaped ?: "");
 	NOVA_AUTOFREE char *repo = strndup(name, (size_t)(colon - name));
 	NOVA_AUTOFREE char *repo_escaped = repo ? http_escape(repo) : NULL;
 	NOVA_AUTOFREE char *tag = http_escape(colon + 1);
 	return docker_call(
-	    task, &call, imported, err, "/images/create?fromSrc=-&repo=%s&tag=%s", repo_escaped ?: "", tag ?: "");
+	    task, &call, docker_imported, err, "/images/create?fromSrc=-&repo=%s&tag=%s", repo_escaped ?: "", tag ?: "");
 }
 
 static struct nova_op *with_file(struct docker *docker, const struct nova_step *rows, json_t *args, int flags, nova_done_fn done,
@@ -120,7 +119,7 @@ static enum nova_step_result exported(struct task *task, json_t *value, struct n
 static enum nova_step_result take_image(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
-	struct http_call call = { .method = "GET", .answer_fd = &task->fd[0], .limit_ms = IMAGE_MS };
+	struct http_call call = { .method = "GET", .answer_fd = &task->fd[0], .limit_ms = DOCKER_IMAGE_MS };
 	const char *name = task_text(task->args, "name");
 	NOVA_AUTOFREE char *escaped = name ? http_escape(name) : NULL;
 

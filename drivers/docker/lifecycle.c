@@ -76,12 +76,14 @@ static enum nova_step_result created(struct task *task, json_t *value, struct no
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result make(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result docker_make(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	const json_t *given = json_object_get(task->args, "spec");
 	json_t *body = docker_create_body(task->guest, given ? given : task->guest->spec);
 
+	if (task_text(task->guest->runtime, "image"))
+		json_object_set(body, "Image", json_object_get(task->guest->runtime, "image"));
 	return docker_ask(task, "POST", body, 0, created, err, "/containers/create?name=%s", task->guest->name);
 }
 
@@ -109,7 +111,7 @@ DOCKER_VERB(create)
 {
 	static const struct nova_step rows[] = {
 		VERSION_ROW,
-		{ "create", make, NULL, task_drop_row },
+		{ "create", docker_make, NULL, task_drop_row },
 		{ NULL },
 	};
 
@@ -120,9 +122,12 @@ DOCKER_VERB(create)
 DOCKER_VERB(delete)
 {
 	static const struct nova_step rows[] = {
+		{ "stop moving", docker_stop_moving },
 		{ "version", docker_patient_row, NULL, task_drop_row },
 		FIND_ROW,
 		{ "remove", remove_it, NULL, task_drop_row },
+		{ "images", docker_drop_images, NULL, task_drop_row },
+		{ "clear", docker_stage_clear, NULL, task_drop_row },
 		{ NULL },
 	};
 	struct nova_op *op = task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);

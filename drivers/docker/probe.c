@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_MOVE "not supported by docker: moving containers is not there yet"
+#define NO_STEERING "not supported by docker: nothing of a container converges"
 
 extern const struct nova_driver nova_driver_docker;
 
@@ -35,7 +35,7 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 			json_object_set(facts, members[i][0], json_object_get(info, members[i][1]));
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:O?,s:o,s:o}", "found", true, "version", json_object_get(info, "ServerVersion"), "verbs",
-	    box_verbs(&nova_driver_docker, NO_MOVE, no_checkpoint(info)), "facts", facts);
+	    box_verbs(&nova_driver_docker, NO_STEERING, no_checkpoint(info)), "facts", facts);
 	return NOVA_STEP_DONE;
 }
 
@@ -72,10 +72,16 @@ DOCKER_VERB(probe)
 
 DOCKER_VERB(capabilities)
 {
+	static const char *const modes[] = { "cold", "warm", "live" };
 	struct docker *docker = self;
+	json_t *answer = json_object();
 
-	return nova_op_later(docker->env.base, json_pack("{s:s,s:s,s:s}", "cold", NO_MOVE, "warm", NO_MOVE, "live", NO_MOVE), NULL,
-	    done, arg, err);
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		const char *why = docker_no_move(modes[i]);
+
+		json_object_set_new(answer, modes[i], why ? json_string(why) : json_true());
+	}
+	return nova_op_later(docker->env.base, answer, NULL, done, arg, err);
 }
 
 /* ---- check ---- */
@@ -106,6 +112,8 @@ static enum nova_step_result ask_image(struct nova_run *run, void *ctx, struct n
 		nova_error_set(err, NOVA_INVALID, "image: '%.120s' is not a name of an image", image ? image : "");
 		return NOVA_STEP_FAILED;
 	}
+	if (json_is_true(json_object_get(task->args, "incoming")))
+		return NOVA_STEP_DONE; /* it comes with the guest */
 	return docker_ask(task, "GET", NULL, 404, image_there, err, "/images/%s/json", image);
 }
 

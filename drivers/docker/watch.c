@@ -221,6 +221,9 @@ void docker_forget(struct docker *docker, struct nova_guest *guest)
 		at = &(*at)->next;
 	*at = known->next;
 	guest->driver_data = NULL;
+	nova_op_drop(known->landing);
+	box_move_free(known->move);
+	json_decref(known->images);
 	free(known);
 }
 

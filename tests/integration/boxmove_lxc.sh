@@ -66,4 +66,4 @@ nova alpha start g2 >/dev/null
 counts_on alpha g2
 clear_nothing=$(find "$tmp"/*/run "$tmp"/*/state -name '*.in' -o -name '*.out')
 [ -z "$clear_nothing" ] || fail "sockets are left: $clear_nothing"
-finish
+finish_boxes
