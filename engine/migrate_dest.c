@@ -693,6 +693,9 @@ static int check_reserve(const json_t *args, struct nova_error *err)
 	if (json_integer_value(json_object_get(args, "disks")) < 0 ||
 	    json_integer_value(json_object_get(args, "disks")) > NOVA_DISKS_MAX)
 		return nova_error_set(err, NOVA_INVALID, "reserve: disks must be 0 to %d", NOVA_DISKS_MAX);
+	if (json_integer_value(json_object_get(args, "memory_bytes")) < 0 ||
+	    json_integer_value(json_object_get(args, "memory_bytes")) > (json_int_t)1 << 46)
+		return nova_error_set(err, NOVA_INVALID, "reserve: memory_bytes must be 0 to 64 TiB");
 	if (json_integer_value(json_object_get(args, "history_bytes")) < 0 ||
 	    json_integer_value(json_object_get(args, "history_bytes")) > (json_int_t)1 << 36)
 		return nova_error_set(err, NOVA_INVALID, "reserve: history_bytes must be 0 to 64 GiB");

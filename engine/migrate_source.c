@@ -690,10 +690,22 @@ static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, str
 
 /* ---- handover: COMMIT ---- */
 
+/* What is no answer to the commit leaves us in doubt: the guest here is not deleted for it. */
+static void commit_answered(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_error nonsense;
+
+	nova_error_set(&nonsense, NOVA_LINK, "its answer to the commit does not say whether the guest runs");
+	if (!err && !json_is_boolean(json_object_get(result, "running")))
+		err = &nonsense;
+	request_answered(arg, result, err);
+}
+
 static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
+	NOVA_AUTOJSON json_t *args = NULL;
 	uint8_t digest[16] = { 0 };
 	uint64_t raw_bytes = 0;
 
@@ -706,11 +718,11 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 	/* the stream has just ended well: until now the peer was there */
 	json_object_set_new(job->report, "commit_sent_ms", json_integer(nova_wall_ms()));
 	json_object_set_new(job->report, "peer_heard_ms", json_integer(nova_wall_ms()));
-	return ask(job, "commit",
-	    json_pack("{s:s, s:o, s:I, s:b, s:b, s:o}", "token", job->token, "digest", nova_digest_json(digest),
-		"raw_bytes", (json_int_t)raw_bytes, "postcopy", source->postcopy, "run", nova_job_was_running(job), "disks",
-		nova_disks_digests(source)),
-	    50000, err);
+	args = json_pack("{s:s, s:o, s:I, s:b, s:b, s:o}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
+	    (json_int_t)raw_bytes, "postcopy", source->postcopy, "run", nova_job_was_running(job), "disks",
+	    nova_disks_digests(source));
+	job->op = source->ops->request(source->session, "commit", args, 50000, commit_answered, job, err);
+	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
 
 /* ---- drain (postcopy): pages the running guest still waits for ---- */
