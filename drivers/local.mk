@@ -38,6 +38,8 @@ libnova_la_SOURCES += \
 	drivers/common/box_move.h \
 	drivers/common/cgroup.c \
 	drivers/common/cgroup.h \
+	drivers/common/console.c \
+	drivers/common/console.h \
 	drivers/common/http.c \
 	drivers/common/http.h \
 	drivers/common/json_stream.c \
@@ -91,6 +93,19 @@ drivers/registry.c: Makefile
 		for name in $(NOVA_DRIVERS); do printf '\t&nova_driver_%s,\n' "$$name"; done; \
 		printf '\tNULL,\n};\n'; } >$@
 
+libnova_la_SOURCES += \
+	drivers/containerd/checkpoint.c \
+	drivers/containerd/containerd.c \
+	drivers/containerd/containerd.h \
+	drivers/containerd/create.c \
+	drivers/containerd/image.c \
+	drivers/containerd/import.c \
+	drivers/containerd/list.c \
+	drivers/containerd/probe.c \
+	drivers/containerd/run.c \
+	drivers/containerd/service.c \
+	drivers/containerd/spec.c \
+	drivers/containerd/watch.c
 # containerd's messages: C out of the .proto file.
 nodist_libnova_la_SOURCES += drivers/containerd/api.pb-c.c drivers/containerd/api.pb-c.h
 BUILT_SOURCES += drivers/containerd/api.pb-c.h

@@ -488,6 +488,12 @@ static void too_late(evutil_socket_t fd, short what, void *arg)
 	if (call->ended)
 		return;
 	cancel(call);
+	if (call->tolerated & 1u << GRPC_DEADLINE_EXCEEDED) {
+		call->status = GRPC_DEADLINE_EXCEEDED;
+		call->ended = true;
+		event_active(call->grpc->deliver, EV_READ, 0);
+		return;
+	}
 	nova_error_set(&err, NOVA_TIMEOUT, "%s did not answer in time on %s", call->grpc->name, call->grpc->path);
 	fail_call(call, &err);
 }

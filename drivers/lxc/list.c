@@ -3,13 +3,11 @@
  * list.c - LIST, ADOPT, REATTACH, STATS, LOGS: containers that are there already, and what is known of them.
  */
 #include "drivers/lxc/lxc.h"
+#include "drivers/common/console.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-
-#define LOG_MAX (256u << 10) /* bytes of a console's log that LOGS looks at */
 
 /* ---- list ---- */
 
@@ -182,48 +180,16 @@ LXC_VERB(stats)
 	return nova_op_later(lxc->env.base, box_stats(guest, &figures), NULL, done, arg, err);
 }
 
-static size_t last_lines(const char *text, size_t length, int64_t lines)
-{
-	size_t at = length;
-
-	while (at > 0 && lines >= 0) {
-		if (text[at - 1] == '\n' && at < length && --lines == 0)
-			break;
-		at--;
-	}
-	return at;
-}
-
 LXC_VERB(logs)
 {
 	struct lxc *lxc = self;
-	int64_t lines = json_integer_value(json_object_get(args, "lines"));
-	NOVA_AUTOFREE char *text = malloc(LOG_MAX);
 	char path[PATH_MAX];
-	NOVA_AUTOCLOSE int fd = -1;
-	ssize_t got = 0;
-	size_t from;
-	off_t end;
+	json_t *text;
 
-	if (!text || lxc_file(guest, "console.log", path, sizeof(path)) < 0) {
-		nova_error_sys(err, ENOMEM, "guest %s", guest->name);
+	if (lxc_file(guest, "console.log", path, sizeof(path)) < 0) {
+		nova_error_sys(err, ENAMETOOLONG, "guest %s", guest->name);
 		return NULL;
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 && errno != ENOENT) {
-		nova_error_sys(err, errno, "%s", path);
-		return NULL;
-	}
-	end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-	if (end > 0)
-		got = pread(fd, text, LOG_MAX, end > (off_t)LOG_MAX ? end - (off_t)LOG_MAX : 0);
-	if (got < 0)
-		got = 0;
-	for (ssize_t i = 0; i < got; i++)
-		if (text[i] & 0x80)
-			text[i] = '?';
-	from = last_lines(text, (size_t)got, lines > 0 ? lines : 100);
-	return nova_op_later(lxc->env.base,
-	    json_pack("{s:o?,s:b}", "text", json_stringn(text + from, (size_t)got - from), "cut", from > 0 || end > (off_t)LOG_MAX), NULL,
-	    done, arg, err);
+	text = console_read(path, json_integer_value(json_object_get(args, "lines")), err);
+	return text ? nova_op_later(lxc->env.base, text, NULL, done, arg, err) : NULL;
 }

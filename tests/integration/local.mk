@@ -5,7 +5,7 @@ integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh te
 	tests/integration/interrupt.sh tests/integration/refuse.sh tests/integration/identity.sh \
 	tests/integration/kill_qemu.sh tests/integration/cut.sh tests/integration/relay_qemu.sh \
 	tests/integration/remote.sh tests/integration/audit.sh \
-	tests/integration/verbs_docker.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
+	tests/integration/verbs_docker.sh tests/integration/verbs_containerd.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
 	tests/integration/estimate.sh
 integration_tests += tests/integration/hardening.sh
 # Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.

@@ -101,6 +101,10 @@ unit_programs += tests/unit/test_grpc
 tests_unit_test_grpc_SOURCES = tests/unit/test_grpc.c tests/unit/loop.h
 tests_unit_test_grpc_LDADD = $(UNIT_LDADD)
 
+unit_programs += tests/unit/test_containerd
+tests_unit_test_containerd_SOURCES = tests/unit/test_containerd.c tests/unit/loop.h
+tests_unit_test_containerd_LDADD = $(UNIT_LDADD)
+
 unit_programs += tests/unit/test_lxc
 tests_unit_test_lxc_SOURCES = tests/unit/test_lxc.c
 tests_unit_test_lxc_LDADD = $(UNIT_LDADD)

@@ -476,6 +476,12 @@ static void deadline(void **state)
 	assert_string_equal(server->streams->timeout, "60m");
 	LOOP_UNTIL(&server->loop, server->resets == 1);
 	answer_release(&answered);
+	call.tolerated = 1u << GRPC_DEADLINE_EXCEEDED;
+	assert_non_null(grpc_start(server->grpc, &call, answer_done, &answered, NULL));
+	LOOP_UNTIL(&server->loop, answered.count);
+	assert_int_equal(answered.err.category, NOVA_OK);
+	assert_int_equal(json_integer_value(json_object_get(answered.result, "status")), GRPC_DEADLINE_EXCEEDED);
+	answer_release(&answered);
 	expect(server, "/t/echo", NOVA_OK, NULL);
 }
 
