@@ -55,7 +55,9 @@ static enum nova_step_result end_lease(struct nova_run *run, void *ctx, struct n
 
 	containerd_key(task->guest, key);
 	json_object_del(task->notes, "lease");
-	return containerd_ask(task, CTRD_LEASE_DELETE, json_pack("{s:s,s:b}", "id", key, "sync", false), 1u << GRPC_NOT_FOUND, 0, NULL, err);
+	/* What was half made is gone when that is answered. */
+	return containerd_ask(task, CTRD_LEASE_DELETE,
+	    json_pack("{s:s,s:b}", "id", key, "sync", nova_run_undoing(run) || json_is_true(json_object_get(task->args, "created_only"))), 1u << GRPC_NOT_FOUND, 0, NULL, err);
 }
 
 static enum nova_step_result name_image(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -194,7 +196,7 @@ static enum nova_step_result seen(struct task *task, json_t *value, struct nova_
 {
 	const json_t *container = json_object_get(json_object_get(value, "body"), "container");
 	const char *uuid = task_text(json_object_get(container, "labels"), "novacron.uuid");
-	bool adopted = *containerd_id(task->guest) && !uuid;
+	bool adopted = *containerd_id(task->guest) && !uuid && !json_is_true(json_object_get(task->args, "created_only"));
 
 	json_object_del(task->notes, "container");
 	if (!container || !(adopted || (uuid && !strcmp(uuid, task->guest->uuid))))

@@ -19,7 +19,8 @@ static enum nova_step_result told(struct nova_run *run, void *ctx, struct nova_e
 	struct task *task = ctx;
 	struct containerd *containerd = task->self;
 	NOVA_AUTOJSON json_t *no_move = json_sprintf(NO_MOVE, containerd->driver->name);
-	json_t *verbs = box_verbs(containerd->driver, json_string_value(no_move), task_text(task->notes, "no_checkpoint"));
+	const char *no_checkpoint = containerd->driver->verb[NOVA_VERB_SNAPSHOT] ? task_text(task->notes, "no_checkpoint") : NULL;
+	json_t *verbs = box_verbs(containerd->driver, json_string_value(no_move), no_checkpoint);
 	json_t *facts = json_pack("{s:s,s:s,s:s,s:s,s:O?}", "socket", grpc_socket(containerd->grpc), "namespace", containerd->space, "runtime",
 	    containerd->runtime, "snapshotter", containerd->snapshotter, "snapshotters", json_object_get(task->notes, "snapshotters"));
 

@@ -46,7 +46,7 @@ static enum nova_step_result removed(struct task *task, json_t *value, struct no
 
 static enum nova_step_result dead(struct task *task, json_t *value, struct nova_error *err)
 {
-	return containerd_ask(task, CTRD_TASK_DELETE, task_id(task), GONE, 0, removed, err);
+	return containerd_ask(task, CTRD_TASK_DELETE, task_id(task), 1u << GRPC_NOT_FOUND | 1u << GRPC_UNKNOWN, 0, removed, err);
 }
 
 static enum nova_step_result killed(struct task *task, json_t *value, struct nova_error *err)
@@ -63,9 +63,8 @@ static enum nova_step_result to_end(struct task *task, json_t *value, struct nov
 {
 	int status = status_in(value);
 
-	if (containerd_status(value) == GRPC_NOT_FOUND)
-		return removed(task, value, err);
-	if (status == TASK_STOPPED)
+	/* None: but a containerd that died while it made one may know a shim that has none, and would make no other. */
+	if (containerd_status(value) == GRPC_NOT_FOUND || status == TASK_STOPPED)
 		return dead(task, value, err);
 	/* What is frozen does not die. */
 	if (status == TASK_PAUSED || status == TASK_PAUSING)

@@ -81,8 +81,9 @@ void containerd_take_state(struct nova_guest *guest, const json_t *answer, const
 	if (pid > 0)
 		json_object_set_new(guest->runtime, "pid", json_integer(pid));
 	switch (json_integer_value(json_object_get(process, "status"))) {
-	case 1: /* created */
-		tell(guest, NOVA_GUEST_STARTING, why);
+	case 1: /* made but not started: START goes on, or the next one begins anew */
+		json_object_del(guest->runtime, "pid");
+		tell(guest, NOVA_GUEST_STOPPED, why);
 		break;
 	case 2:
 		tell(guest, NOVA_GUEST_RUNNING, why);

@@ -67,3 +67,8 @@ long_tests += tests/integration/direct.sh tests/integration/disks_warm.sh tests/
 # Moving containers.
 integration_tests += tests/integration/boxmove_docker.sh tests/integration/boxmove_lxc.sh
 EXTRA_DIST += tests/integration/boxmove.inc tests/integration/rate.inc tests/integration/disks_moves.inc
+
+# Kata's driver; containerd and its shims killed; its checkpoints (a CRIU is downloaded).
+integration_tests += tests/integration/kata.sh tests/integration/kill_containerd.sh
+long_tests += tests/integration/checkpoint_containerd.sh
+EXTRA_DIST += tests/kata-shim
