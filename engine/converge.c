@@ -226,10 +226,18 @@ static double drain_rate(const struct nova_converge *converge, const struct nova
 	return converge->speed > (double)sample->link_bytes_per_s && drain > converge->speed ? converge->speed : drain;
 }
 
+/* Figures that make no sense give a time that is too long, never one that no integer holds. */
+static int64_t whole_ms(double ms)
+{
+	const double most = 1e15;
+
+	return ms < most ? (int64_t)ms : (int64_t)most;
+}
+
 /* What the pause takes with nothing left to send. */
 static int64_t least_pause(const struct nova_converge *converge, const struct nova_sample *sample)
 {
-	return (int64_t)((double)sample->in_flight_bytes / (double)sample->link_bytes_per_s * 1000) +
+	return whole_ms((double)sample->in_flight_bytes / (double)sample->link_bytes_per_s * 1000) +
 	       converge->options.half_trips * (int64_t)sample->rtt_ms / 2 + converge->options.fixed_ms;
 }
 
@@ -239,7 +247,7 @@ static int64_t predict(const struct nova_converge *converge, const struct nova_s
 
 	if (sample->link_bytes_per_s == 0)
 		return -1;
-	return (int64_t)(raw / drain_rate(converge, sample) * 1000) + least_pause(converge, sample);
+	return whole_ms(raw / drain_rate(converge, sample) * 1000) + least_pause(converge, sample);
 }
 
 /* ---- rounds ---- */
@@ -404,7 +412,7 @@ static int64_t eta(const struct nova_converge *converge, const struct nova_sampl
 		return 0;
 	if (sample->link_bytes_per_s == 0 || gain <= 0)
 		return -1;
-	return (int64_t)((double)sample->remaining_bytes / gain * 1000);
+	return whole_ms((double)sample->remaining_bytes / gain * 1000);
 }
 
 const struct nova_converge_decision *nova_converge_poll(struct nova_converge *converge, const struct nova_sample *sample)

@@ -7,8 +7,8 @@ include tests/fuzz/local.mk
 include tests/integration/local.mk
 include tests/faults/local.mk
 
-dist_check_SCRIPTS = tests/layering
-TESTS += tests/layering
+dist_check_SCRIPTS = tests/layering tests/exports
+TESTS += tests/layering tests/exports
 EXTRA_DIST += tools/demo tests/run tests/install-packages tests/pki tests/lib.sh tests/containers.inc tests/criu-private
 
 # The unit tests under valgrind, but for those that cannot be: a filter that lets a decoder do nothing else lets valgrind do

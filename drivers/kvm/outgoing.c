@@ -277,6 +277,22 @@ KVM_VERB(out_start)
 
 /* ---- query ---------------------------------------------------------------------------------------- */
 
+/* What QEMU counts is never negative, and nothing it says may make our own sums overflow. */
+static int64_t count_of(const json_t *object, const char *member)
+{
+	const int64_t most = 1ll << 60;
+	int64_t value = kvm_spec_int(object, member);
+
+	return value < 0 ? 0 : value > most ? most : value;
+}
+
+static int64_t dirty_bytes_per_s(const json_t *ram)
+{
+	int64_t pages = count_of(ram, "dirty-pages-rate"), size = count_of(ram, "page-size"), bytes;
+
+	return __builtin_mul_overflow(pages, size, &bytes) ? INT64_MAX : bytes;
+}
+
 json_t *kvm_migration_sample(const json_t *info)
 {
 	/* our member, QEMU's member of "ram" */
@@ -302,11 +318,10 @@ json_t *kvm_migration_sample(const json_t *info)
 	const char *error = kvm_spec_text(info, "error-desc");
 
 	for (size_t i = 0; i < sizeof(of_ram) / sizeof(*of_ram); i++)
-		json_object_set_new(sample, of_ram[i][0], json_integer(kvm_spec_int(ram, of_ram[i][1])));
+		json_object_set_new(sample, of_ram[i][0], json_integer(count_of(ram, of_ram[i][1])));
 	for (size_t i = 0; i < sizeof(of_info) / sizeof(*of_info); i++)
-		json_object_set_new(sample, of_info[i][0], json_integer(kvm_spec_int(info, of_info[i][1])));
-	json_object_set_new(sample, "dirty_bytes_per_s",
-	    json_integer(kvm_spec_int(ram, "dirty-pages-rate") * kvm_spec_int(ram, "page-size")));
+		json_object_set_new(sample, of_info[i][0], json_integer(count_of(info, of_info[i][1])));
+	json_object_set_new(sample, "dirty_bytes_per_s", json_integer(dirty_bytes_per_s(ram)));
 	if (error)
 		json_object_set_new(sample, "error", json_string(error));
 	return sample;

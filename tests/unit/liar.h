@@ -185,15 +185,18 @@ LIAR_VERB(in_prepare, IN_PREPARE)
 
 /* ---- the host between them ---- */
 
-static inline void liar_open(struct liar *liar)
+static inline void liar_prepare(struct liar *liar)
 {
-	static const char *const options[] = { "resume-limit", "1s", NULL };
-
 	memset(liar, 0, sizeof(*liar));
 	liar_now = liar;
 	access_prepare(&liar->a);
-	access_set(&liar->a, options[0], options[1]);
+	access_set(&liar->a, "resume-limit", "1s");
 	access_set(&liar->a, "peer", "beta=192.0.2.1:1");
+}
+
+/* The host, with links that lead here. */
+static inline void liar_host(struct liar *liar)
+{
 	access_start(&liar->a);
 	snprintf(liar->path, sizeof(liar->path), "%s/run/incoming", liar->a.loop.dir);
 	liar->plugins = *liar->a.host->plugins;
@@ -209,6 +212,15 @@ static inline void liar_open(struct liar *liar)
 	liar->links.stats = liar_stats;
 	liar->links.free = liar_free;
 	liar->plugins.links = &liar->links;
+	liar->a.host->plugins = &liar->plugins;
+	liar->a.host->links = (struct nova_links *)liar; /* never looked into: every call comes here */
+}
+
+/* The same with the scripted driver in the place of a real one. */
+static inline void liar_open(struct liar *liar)
+{
+	liar_prepare(liar);
+	liar_host(liar);
 	liar->driver = (struct nova_driver){ .struct_size = sizeof(liar->driver), .name = "liar" };
 	liar->driver.verb[NOVA_VERB_CHECK] = liar_check;
 	liar->driver.verb[NOVA_VERB_CREATE] = liar_create;
@@ -221,8 +233,6 @@ static inline void liar_open(struct liar *liar)
 	liar->driver.verb[NOVA_VERB_IN_PREPARE] = liar_in_prepare;
 	liar->real = liar->a.host->slots[0].ops;
 	liar->a.host->slots[0].ops = &liar->driver;
-	liar->a.host->plugins = &liar->plugins;
-	liar->a.host->links = (struct nova_links *)liar; /* never looked into: every call comes here */
 }
 
 static inline void liar_close(struct liar *liar)
@@ -235,7 +245,8 @@ static inline void liar_close(struct liar *liar)
 	while (!TAILQ_EMPTY(&host->guests))
 		nova_entry_free(TAILQ_FIRST(&host->guests));
 	host->links = NULL;
-	host->slots[0].ops = liar->real;
+	if (liar->real)
+		host->slots[0].ops = liar->real;
 	access_close(&liar->a);
 	free(liar->session);
 	liar_now = NULL;
