@@ -70,6 +70,7 @@ libnova_la_SOURCES += \
 	drivers/docker/probe.c \
 	drivers/docker/spec.c \
 	drivers/docker/stage.c \
+	drivers/docker/warm.c \
 	drivers/docker/watch.c \
 	drivers/lxc/lifecycle.c \
 	drivers/lxc/list.c \
@@ -78,6 +79,7 @@ libnova_la_SOURCES += \
 	drivers/lxc/move.c \
 	drivers/lxc/settings.c \
 	drivers/lxc/snapshot.c \
+	drivers/lxc/warm.c \
 	drivers/lxc/watch.c
 EXTRA_DIST += drivers/README.md
 

@@ -60,6 +60,7 @@ static const struct nova_param params[] = {
 	{ "lxc-path", NOVA_T_PATH, .metavar = "DIR", .help = "where LXC's containers are (lxcpath); default: lxc in state-dir" },
 	{ "networks", NOVA_T_LIST, .metavar = "NAME", .help = "networks that containers may use beside none: bridge, host or a network of the runtime" },
 	{ "sandbox-decoder", NOVA_T_CHOICE, .choices = "off|on", .fallback = "off", .metavar = "SWITCH", .help = "decode incoming migrations in a process of its own that may do nothing else" },
+	{ "accept-checkpoints", NOVA_T_CHOICE, .choices = "off|on", .fallback = "off", .metavar = "SWITCH", .help = "take containers with their processes (migrate --mode warm) from peers: CRIU restores what their checkpoints say, as root" },
 	{ "admins", NOVA_T_LIST, .metavar = "WHO", .help = "uid:NAME, gid:NAME or cert:NAME with every right; root always is" },
 	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
 	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },

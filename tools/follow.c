@@ -19,7 +19,7 @@ struct follow {
 	const char *job;
 	bool json;
 	struct progress_view view;
-	bool over;
+	bool over, lost_shown;
 	json_t *ended;
 };
 
@@ -31,6 +31,23 @@ void follow_put_json(const char *event, json_t *data)
 	putchar('\n');
 	fflush(stdout);
 	json_decref(line);
+}
+
+/* What the guest loses by moving, and why it does not move as was asked: before it is stopped. */
+static void show_lost(struct follow *follow, const json_t *from)
+{
+	const json_t *lost = json_object_get(from, "lost"), *one;
+	const char *why = json_string_value(json_object_get(from, "mode_why"));
+	size_t i;
+
+	if (follow->lost_shown || !json_array_size(lost))
+		return;
+	follow->lost_shown = true;
+	progress_clear(&follow->view);
+	if (why)
+		view_lines(stderr, "", why);
+	json_array_foreach ((json_t *)lost, i, one)
+		view_lines(stderr, "it loses ", json_string_value(one));
 }
 
 static void on_event(void *arg, const char *event, json_t *data)
@@ -45,6 +62,8 @@ static void on_event(void *arg, const char *event, json_t *data)
 	if (!strcmp(event, "JOB_ENDED")) {
 		follow->ended = json_incref(data);
 		follow->over = true;
+	} else if (!strcmp(event, "JOB_LOSES") && !follow->json) {
+		show_lost(follow, data);
 	} else if (!strcmp(event, "JOB_PROGRESS") && !follow->json) {
 		progress_show(&follow->view, data);
 	}
@@ -65,6 +84,8 @@ static int ask(struct follow *follow, struct nova_error *err)
 		if (follow->json)
 			follow_put_json("JOB_ENDED", job);
 	}
+	if (!follow->json)
+		show_lost(follow, json_object_get(job, "report"));
 	progress = json_object_get(job, "progress");
 	if (!follow->over && !follow->json && json_object_size(progress))
 		progress_show(&follow->view, progress);

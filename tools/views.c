@@ -68,7 +68,7 @@ static void view_headline(FILE *out, const json_t *ended)
 }
 
 /* Lines of text, each with the same label. */
-static void view_lines(FILE *out, const char *label, const char *text)
+void view_lines(FILE *out, const char *label, const char *text)
 {
 	while (*text) {
 		size_t length = strcspn(text, "\n");

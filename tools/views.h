@@ -17,4 +17,7 @@ const json_t *view_error(const json_t *ended);
 /* How a job ended: data of JOB_ENDED, or the answer of "job". */
 void view_outcome(FILE *out, const json_t *ended);
 
+/* Each line of a text behind a label, without control characters. */
+void view_lines(FILE *out, const char *label, const char *text);
+
 #endif

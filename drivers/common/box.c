@@ -345,3 +345,10 @@ json_t *box_verbs(const struct nova_driver *driver, const char *no_move, const c
 	}
 	return verbs;
 }
+
+void box_moves(json_t *facts, const char *no_warm, const char *no_live)
+{
+	json_object_set_new(facts, "move-cold", json_string("yes"));
+	json_object_set_new(facts, "move-warm", json_string(no_warm ? no_warm : "yes, where CRIU works and the peer has accept-checkpoints = on"));
+	json_object_set_new(facts, "move-live", json_string(no_live ? no_live : "yes"));
+}

@@ -47,6 +47,9 @@ json_t *box_needs(const json_t *spec);
  * is no snapshot and restore, or NULL. New reference. */
 json_t *box_verbs(const struct nova_driver *driver, const char *no_move, const char *no_checkpoint);
 
+/* Facts of a driver's probe: how containers move here. warm, live: why not, NULL: they do. */
+void box_moves(json_t *facts, const char *no_warm, const char *no_live);
+
 /* What a container used. Unknown figures are -1. */
 struct box_disk {
 	char name[32];

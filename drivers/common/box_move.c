@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,37 @@ struct box_move *box_move_free(struct box_move *move)
 	}
 	free(move);
 	return NULL;
+}
+
+/* ---- processes ---- */
+
+/* A page just written has the bit, where the kernel keeps it. */
+static bool tracks_memory(void)
+{
+	const uint64_t soft_dirty = 1ull << 55;
+	NOVA_AUTOFREE volatile char *page = aligned_alloc(4096, 4096);
+	NOVA_AUTOCLOSE int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (!page || fd < 0)
+		return false;
+	page[0] = 1;
+	return pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)page / 4096 * sizeof(entry))) == sizeof(entry) &&
+	       (entry & soft_dirty);
+}
+
+const char *box_no_live(void)
+{
+	return tracks_memory() ? "rounds of a container's memory are not there yet: it moves warm" :
+				 "this kernel does not track the memory of processes (no soft-dirty): a container moves warm";
+}
+
+int box_checkpoints_refused(const struct nova_driver_env *env, struct nova_error *err)
+{
+	if (!strcmp(driver_option(env, "accept-checkpoints") ?: "off", "on"))
+		return 0;
+	return nova_error_set(err, NOVA_REFUSED, "this host takes no checkpoints of containers, since CRIU restores what they say as root: "
+						 "accept-checkpoints is off in its configuration; --mode cold needs none");
 }
 
 json_t *box_move_lost(const json_t *spec, bool warm)

@@ -30,6 +30,11 @@ json_t *box_move_query(const struct box_move *move);
 /* Stops it. NULL is fine. */
 struct box_move *box_move_free(struct box_move *move);
 
+/* Why no container moves live here, asked from the kernel; static. */
+const char *box_no_live(void);
+/* -1 and the reason unless this host takes checkpoints of containers from its peers. */
+int box_checkpoints_refused(const struct nova_driver_env *env, struct nova_error *err);
+
 /* What every container loses when it moves, for the report; new array. */
 json_t *box_move_lost(const json_t *spec, bool warm);
 

@@ -100,6 +100,7 @@ static enum nova_step_result wait_for_parcel(struct nova_run *run, void *ctx, st
 	if (!known->move)
 		return NOVA_STEP_FAILED;
 	known->docker = docker;
+	known->warm = docker_is_warm(task);
 	json_decref(known->images);
 	known->images = json_incref(json_object_get(task->notes, "images"));
 	json_object_set_new(task->result, "path", json_string(box_move_path(known->move)));
@@ -118,6 +119,8 @@ DOCKER_VERB(in_prepare)
 		{ NULL },
 	};
 
+	if (!strcmp(task_text(args, "mode") ?: "", "warm") && box_checkpoints_refused(&((struct docker *)self)->env, err) < 0)
+		return NULL;
 	if (docker_know(self, guest, err) < 0)
 		return NULL;
 	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
@@ -200,6 +203,8 @@ static void landed(void *arg)
 		{ "pack", pack, NULL, task_drop_row },
 		{ "load", load, NULL, task_drop_row },
 		{ "create", docker_make, NULL, task_drop_row },
+		{ "root", docker_ask_root, NULL, task_drop_row },
+		{ "checkpoint", docker_place_checkpoint, NULL, task_drop_row },
 		{ "clear", docker_stage_clear, NULL, task_drop_row },
 		{ NULL },
 	};
@@ -207,6 +212,8 @@ static void landed(void *arg)
 	struct nova_error err;
 
 	known->landing = task_new(known->docker, &known->docker->env, known->guest, NULL, rows, landing_over, known, &err);
-	if (!known->landing)
+	if (known->landing)
+		json_object_set_new(((struct task *)known->landing)->notes, "warm", json_boolean(known->warm));
+	else
 		box_move_arrived(known->move, &err);
 }

@@ -8,6 +8,7 @@
  *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE, RESIZE
  *   checkpoint.c SNAPSHOT, RESTORE
  *   move.c       MIGRATE-OUT...
+ *   warm.c       processes that move along, MIGRATE-OUT-CANCEL
  *   arrive.c     MIGRATE-IN
  *   stage.c      images as files, on their way
  *   watch.c      the engine's events: what happens to our containers, whoever does it
@@ -19,7 +20,7 @@
  *
  * A container is called as its guest, and labelled novacron.uuid. guest->runtime holds: id (the engine's),
  * pid, started_at; of one that came from another host: image, base (ids), loaded (ids that came with it); of one that
- * leaves: moving (there is an image novacron-moving:UUID).
+ * leaves: moving (there is an image novacron-moving:UUID); of either: checkpoint (there is one, of its processes).
  */
 #ifndef NOVA_DRIVER_DOCKER_H
 #define NOVA_DRIVER_DOCKER_H
@@ -48,6 +49,8 @@ struct docker_guest {
 	struct docker *docker;     /* borrowed; set while it arrives, as are the next two */
 	struct nova_op *landing;   /* owned: its images are loaded */
 	json_t *images;            /* owned: ids of images that were here before */
+	bool warm;                 /* a checkpoint comes with it */
+	bool released;             /* it arrived, and is let run */
 };
 
 struct docker {
@@ -120,8 +123,26 @@ int docker_stage_assemble(const struct docker *docker, const struct nova_guest *
 enum nova_step_result docker_drop_images(struct nova_run *run, void *task, struct nova_error *err);
 /* A row: whatever is under way of a move ends. */
 enum nova_step_result docker_stop_moving(struct nova_run *run, void *task, struct nova_error *err);
-/* Why a container does not move in this mode; NULL: it does. */
-const char *docker_no_move(const char *mode);
+/* The same, for one that stays after all: the image that it is made of is kept. */
+enum nova_step_result docker_keep_images(struct nova_run *run, void *task, struct nova_error *err);
+/* Why a container does not move in this mode, by the engine's /info; NULL: it does. */
+const char *docker_no_move(const char *mode, const json_t *info);
+const char *docker_no_checkpoint(const json_t *info);
+
+/* ---- warm.c ---- */
+
+/* A task's mode, or its notes (warm), say so. */
+bool docker_is_warm(const struct task *task);
+/* Rows of MIGRATE-OUT: where the engine's files are; the checkpoint, which ends the container. */
+enum nova_step_result docker_ask_root(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result docker_take_checkpoint(struct nova_run *run, void *task, struct nova_error *err);
+/* The directory that is the part "checkpoint" of what leaves; empty in a cold move. */
+int docker_checkpoint_part(const struct task *task, char *path, size_t size);
+/* A row of what arrives: the checkpoint into the container's directory. */
+enum nova_step_result docker_place_checkpoint(struct nova_run *run, void *task, struct nova_error *err);
+/* START of a container with a checkpoint: its processes are restored, and paused. */
+struct nova_op *docker_start_paused(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done, void *arg,
+    struct nova_error *err);
 
 /* ---- watch.c ---- */
 

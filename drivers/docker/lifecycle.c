@@ -181,10 +181,8 @@ DOCKER_VERB(start)
 		{ NULL },
 	};
 
-	if (json_is_true(json_object_get(args, "paused"))) {
-		nova_error_set(err, NOVA_REFUSED, "not supported by docker: a container cannot be started paused");
-		return NULL;
-	}
+	if (json_is_true(json_object_get(args, "paused")))
+		return docker_start_paused(self, guest, args, done, arg, err);
 	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
 }
 
@@ -271,6 +269,10 @@ static enum nova_step_result freeze(struct nova_run *run, void *ctx, struct nova
 static enum nova_step_result unfreeze(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
+	struct docker_guest *known = task->guest->driver_data;
+
+	if (known)
+		known->released = true;
 
 	return docker_ask(task, "POST", NULL, 0, NULL, err, "/containers/%s/unpause", docker_id(task->guest));
 }

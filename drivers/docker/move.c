@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * move.c - MIGRATE-OUT...: a container that leaves.
+ * move.c - MIGRATE-OUT...: a container that leaves. With its processes: warm.c.
  *
  * It is stopped by then. What it has changed of its image becomes a layer (the engine's commit, named
  * novacron-moving:UUID until the end), and its images leave the engine as an archive, which is taken apart by layers
@@ -16,9 +16,11 @@
 
 #define VERSION_ROW { "version", docker_version_row, NULL, task_drop_row }
 
-const char *docker_no_move(const char *mode)
+const char *docker_no_move(const char *mode, const json_t *info)
 {
-	return strcmp(mode, "cold") ? "not supported by docker: containers move cold" : NULL;
+	if (!strcmp(mode, "cold"))
+		return NULL;
+	return !strcmp(mode, "warm") ? docker_no_checkpoint(info) : box_no_live();
 }
 
 static const char *image_of(const struct task *task)
@@ -28,17 +30,39 @@ static const char *image_of(const struct task *task)
 
 /* ---- prepare: what it is made of ---- */
 
-static int check_movable(const struct nova_guest *guest, const char *mode, struct nova_error *err)
+static int check_movable(const struct nova_guest *guest, struct nova_error *err)
 {
 	const json_t *unknown = json_object_get(json_object_get(guest->spec, "adopted"), "unknown");
-	const char *why = docker_no_move(mode);
 
 	if (json_array_size(unknown))
 		return nova_error_set(err, NOVA_REFUSED, "guest %s was adopted, and the destination could not make it the same: %.200s",
 		    guest->name, json_string_value(json_array_get(unknown, 0)) ?: "");
 	if (guest->state == NOVA_GUEST_PAUSED)
 		return nova_error_set(err, NOVA_STATE, "guest %s is paused: a container moves when it runs, or is stopped", guest->name);
-	return why ? nova_error_set(err, NOVA_REFUSED, "%s", why) : 0;
+	return 0;
+}
+
+/* Live is not to be had: warm is what there is, if it is. */
+static enum nova_step_result info_told(struct task *task, json_t *value, struct nova_error *err)
+{
+	const char *mode = task_text(task->args, "mode"), *why = docker_no_move("warm", json_object_get(value, "body"));
+
+	if (why) {
+		nova_error_set(err, NOVA_REFUSED, "docker: a container does not move %s here: %s; --mode cold stops it and starts it there",
+		    mode, why);
+		return NOVA_STEP_FAILED;
+	}
+	json_object_set_new(task->result, "mode", json_string("warm"));
+	if (!strcmp(mode, "live"))
+		json_object_set_new(task->result, "mode_why", json_string(box_no_live()));
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_mode(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	if (!strcmp(task_text(((struct task *)ctx)->args, "mode") ?: "cold", "cold"))
+		return NOVA_STEP_DONE;
+	return docker_ask(ctx, "GET", NULL, 0, info_told, err, "/info");
 }
 
 static enum nova_step_result container_told(struct task *task, json_t *value, struct nova_error *err)
@@ -97,12 +121,13 @@ DOCKER_VERB(out_prepare)
 {
 	static const struct nova_step rows[] = {
 		VERSION_ROW,
+		{ "mode", ask_mode, NULL, task_drop_row },
 		{ "container", ask_container, NULL, task_drop_row },
 		{ "image", ask_image, NULL, task_drop_row },
 		{ NULL },
 	};
 
-	if (check_movable(guest, task_text(args, "mode") ?: "cold", err) < 0)
+	if (check_movable(guest, err) < 0)
 		return NULL;
 	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
 }
@@ -210,7 +235,7 @@ static enum nova_step_result go(struct nova_run *run, void *ctx, struct nova_err
 	const struct parcel_part parts[] = { { .name = "image", .path = image }, { .name = "checkpoint", .path = checkpoint } };
 
 	docker_stage(docker, task->guest, "image", image, sizeof(image));
-	docker_stage(docker, task->guest, "checkpoint", checkpoint, sizeof(checkpoint));
+	docker_checkpoint_part(task, checkpoint, sizeof(checkpoint));
 	box_move_free(known->move);
 	known->move = box_move_out(&docker->env, task->guest, task_text(task->args, "path") ?: "", parts, 2, err);
 	return known->move ? NOVA_STEP_DONE : NOVA_STEP_FAILED;
@@ -224,6 +249,8 @@ DOCKER_VERB(out_start)
 		{ "clear", docker_stage_clear, NULL, task_drop_row },
 		{ "stage", docker_stage_make },
 		{ "container", ask_container, NULL, task_drop_row },
+		{ "root", docker_ask_root, NULL, task_drop_row },
+		{ "checkpoint", docker_take_checkpoint, NULL, task_drop_row },
 		{ "changes", ask_changes, NULL, task_drop_row },
 		{ "commit", commit, NULL, task_drop_row },
 		{ "save", save, NULL, task_drop_row },
@@ -290,7 +317,7 @@ enum nova_step_result docker_drop_images(struct nova_run *run, void *ctx, struct
 	return drop_next(task, NULL, err);
 }
 
-/* ---- cancel ---- */
+/* ---- it stays ---- */
 
 enum nova_step_result docker_stop_moving(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -304,31 +331,8 @@ enum nova_step_result docker_stop_moving(struct nova_run *run, void *ctx, struct
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result keep_image(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result docker_keep_images(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	json_object_set_new(((struct task *)ctx)->notes, "stays", json_true());
 	return docker_drop_images(run, ctx, err);
-}
-
-static enum nova_step_result tell_stopped(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	struct nova_guest *guest = ((struct task *)ctx)->guest;
-
-	if (guest->state == NOVA_GUEST_MIGRATED || guest->state == NOVA_GUEST_IN_DOUBT)
-		nova_guest_set_state(guest, NOVA_GUEST_STOPPED, "it stays here");
-	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
-}
-
-DOCKER_VERB(out_cancel)
-{
-	static const struct nova_step rows[] = {
-		{ "stop", docker_stop_moving },
-		{ "clear", docker_stage_clear, NULL, task_drop_row },
-		VERSION_ROW,
-		{ "images", keep_image, NULL, task_drop_row },
-		{ "tell", tell_stopped },
-		{ NULL },
-	};
-
-	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
 }

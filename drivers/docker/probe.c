@@ -14,7 +14,7 @@ extern const struct nova_driver nova_driver_docker;
 
 /* ---- probe ---- */
 
-static const char *no_checkpoint(const json_t *info)
+const char *docker_no_checkpoint(const json_t *info)
 {
 	if (!json_is_true(json_object_get(info, "ExperimentalBuild")))
 		return "the engine offers checkpoints only with --experimental";
@@ -33,9 +33,10 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 	for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++)
 		if (json_object_get(info, members[i][1]))
 			json_object_set(facts, members[i][0], json_object_get(info, members[i][1]));
+	box_moves(facts, docker_no_checkpoint(info), box_no_live());
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:O?,s:o,s:o}", "found", true, "version", json_object_get(info, "ServerVersion"), "verbs",
-	    box_verbs(&nova_driver_docker, NO_STEERING, no_checkpoint(info)), "facts", facts);
+	    box_verbs(&nova_driver_docker, NO_STEERING, docker_no_checkpoint(info)), "facts", facts);
 	return NOVA_STEP_DONE;
 }
 
@@ -70,18 +71,32 @@ DOCKER_VERB(probe)
 	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
 }
 
-DOCKER_VERB(capabilities)
+static enum nova_step_result modes_told(struct task *task, json_t *value, struct nova_error *err)
 {
 	static const char *const modes[] = { "cold", "warm", "live" };
-	struct docker *docker = self;
-	json_t *answer = json_object();
 
 	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
-		const char *why = docker_no_move(modes[i]);
+		const char *why = docker_no_move(modes[i], json_object_get(value, "body"));
 
-		json_object_set_new(answer, modes[i], why ? json_string(why) : json_true());
+		json_object_set_new(task->result, modes[i], why ? json_string(why) : json_true());
 	}
-	return nova_op_later(docker->env.base, answer, NULL, done, arg, err);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result ask_modes(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return docker_ask(ctx, "GET", NULL, 0, modes_told, err, "/info");
+}
+
+DOCKER_VERB(capabilities)
+{
+	static const struct nova_step rows[] = {
+		{ "version", docker_version_row, NULL, task_drop_row },
+		{ "info", ask_modes, NULL, task_drop_row },
+		{ NULL },
+	};
+
+	return task_new(self, &((struct docker *)self)->env, guest, args, rows, done, arg, err);
 }
 
 /* ---- check ---- */

@@ -49,6 +49,10 @@ enum nova_guest_state docker_state_of(const json_t *inspected)
 
 static void tell(struct nova_guest *guest, enum nova_guest_state state, const char *why)
 {
+	const struct docker_guest *known = guest->driver_data;
+
+	if (guest->state == NOVA_GUEST_INCOMING && !(known && known->released))
+		return; /* restored and held: not ours to run yet */
 	if (guest->state != state)
 		nova_guest_set_state(guest, state, why);
 }

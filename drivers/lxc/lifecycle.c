@@ -174,13 +174,19 @@ LXC_VERB(delete)
 
 /* ---- start ---- */
 
+/* Otherwise LXC gives it a /dev/null from inside, and a monitor that nobody has to start. */
+static bool words_kept(const struct task *task)
+{
+	return strcmp(task_text(task->guest->spec, "console") ?: "log", "none") != 0;
+}
+
 static enum nova_step_result launch(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	struct lxc_guest *live = lxc_know(task->self, task->guest, err);
 	char console[PATH_MAX], log[PATH_MAX];
 	/* What runs inside inherits the umask: the usual one, not the daemon's. */
-	const char *argv[COMMAND_WORDS + 16] = { "sh", "-c", "umask 022; exec lxc-start \"$@\"", "lxc-start", "-F", "-P",
+	const char *argv[COMMAND_WORDS + 16] = { "sh", "-c", "umask 022; exec lxc-start \"$@\"", "lxc-start", words_kept(task) ? "-F" : "-d", "-P",
 		lxc_path_of(task->guest), "-n", lxc_name_of(task->guest), "-o", log, "-l", "WARN" };
 	struct nova_child_options options = { 0 };
 	size_t count = 13, i;
@@ -196,6 +202,8 @@ static enum nova_step_result launch(struct nova_run *run, void *ctx, struct nova
 		if (i < COMMAND_WORDS)
 			argv[count++] = json_string_value(word);
 	lxc_tell(task->guest, NOVA_GUEST_STARTING, "starting");
+	if (live && !words_kept(task))
+		return task_program(task, argv, START_MS, NULL, err);
 	if (!live || nova_child_spawn(argv, &options, console, &pid, &start_time, err) < 0)
 		return NOVA_STEP_FAILED;
 	return lxc_watch(live, pid, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
@@ -251,6 +259,8 @@ static enum nova_step_result is_up(struct task *task, json_t *value, struct nova
 	pid_t pid = lxc_info_pid(value);
 	char words[300];
 
+	if (pid > 0 && !words_kept(task) && lxc_take_running(task->self, task->guest, value, err) < 0)
+		return NOVA_STEP_FAILED;
 	if (pid > 0 && live && live->watch) {
 		json_object_set_new(task->guest->runtime, "pid", json_integer(pid));
 		lxc_tell(task->guest, NOVA_GUEST_RUNNING, "started");
@@ -296,10 +306,8 @@ LXC_VERB(start)
 		{ NULL },
 	};
 
-	if (json_is_true(json_object_get(args, "paused"))) {
-		nova_error_set(err, NOVA_REFUSED, "not supported by lxc: a container cannot be started paused");
-		return NULL;
-	}
+	if (json_is_true(json_object_get(args, "paused")))
+		return lxc_start_paused(self, guest, args, done, arg, err);
 	if (json_array_size(json_object_get(guest->spec, "command")) > COMMAND_WORDS) {
 		nova_error_set(err, NOVA_INVALID, "command: at most %d words", COMMAND_WORDS);
 		return NULL;

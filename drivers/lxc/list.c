@@ -76,6 +76,19 @@ static int take_info(struct lxc *lxc, struct nova_guest *guest, const json_t *in
 	return 0;
 }
 
+int lxc_take_running(struct lxc *lxc, struct nova_guest *guest, const json_t *info, struct nova_error *err)
+{
+	struct lxc_guest *live = lxc_know(lxc, guest, err);
+	pid_t pid = lxc_info_pid(info), monitor = pid > 0 ? lxc_parent(pid) : 0;
+
+	if (!live)
+		return -1;
+	if (monitor <= 1 || lxc_watch(live, monitor, err) < 0)
+		return nova_error_set(err, NOVA_REFUSED, "container %s did not come up, or ended at once", lxc_name_of(guest));
+	json_object_set_new(guest->runtime, "pid", json_integer(pid));
+	return nova_guest_save(guest, err);
+}
+
 static int64_t memory_limit(const struct nova_guest *guest)
 {
 	struct cgroup_places places;

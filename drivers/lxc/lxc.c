@@ -17,7 +17,7 @@ extern const struct nova_driver nova_driver_lxc;
 
 /* ---- probe ---- */
 
-static bool in_path(const char *program)
+bool lxc_in_path(const char *program)
 {
 	NOVA_AUTOFREE char *list = strdup(getenv("PATH") ?: "/usr/bin:/bin");
 	char *rest = list, *dir, path[PATH_MAX];
@@ -32,8 +32,8 @@ static bool in_path(const char *program)
 
 static const char *no_snapshot(void)
 {
-	return !in_path("lxc-snapshot") ? "lxc-snapshot is not installed" :
-	       !in_path("rsync")        ? "rsync is not installed: lxc-snapshot needs it" :
+	return !lxc_in_path("lxc-snapshot") ? "lxc-snapshot is not installed" :
+	       !lxc_in_path("rsync")        ? "rsync is not installed: lxc-snapshot needs it" :
 					  NULL;
 }
 
@@ -47,6 +47,7 @@ static enum nova_step_result told(struct task *task, json_t *value, struct nova_
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:o,s:o,s:{s:s,s:i}}", "found", true, "version", json_stringn(text, strcspn(text, "\n")),
 	    "verbs", box_verbs(&nova_driver_lxc, NO_STEERING, no_snapshot()), "facts", "path", lxc->path, "cgroup-version", cgroup_version(CGROUP_MEMORY));
+	box_moves(json_object_get(task->result, "facts"), lxc_no_checkpoint(), box_no_live());
 	return NOVA_STEP_DONE;
 }
 
@@ -65,7 +66,7 @@ LXC_VERB(probe)
 	};
 	struct lxc *lxc = self;
 
-	if (!in_path("lxc-start"))
+	if (!lxc_in_path("lxc-start"))
 		return nova_op_later(lxc->env.base,
 		    json_pack("{s:b,s:s,s:{},s:{}}", "found", 0, "why", "no lxc-start in PATH: install LXC (Debian: lxc)", "verbs", "facts"),
 		    NULL, done, arg, err);
@@ -106,7 +107,7 @@ LXC_VERB(check)
 		json_decref(spec);
 		return NULL;
 	}
-	if (!in_path("lxc-start")) {
+	if (!lxc_in_path("lxc-start")) {
 		json_decref(spec);
 		nova_error_set(err, NOVA_REFUSED, "lxc: no lxc-start in PATH: install LXC");
 		return NULL;

@@ -6,12 +6,14 @@
  *   settings.c   a specification as LXC's configuration file
  *   lifecycle.c  CREATE, START, STOP, PAUSE, RESUME, DELETE
  *   move.c       MIGRATE-OUT..., MIGRATE-IN
+ *   warm.c       processes that move along, MIGRATE-OUT-CANCEL
  *   snapshot.c   SNAPSHOT, RESTORE
  *   watch.c      a container's processes: its end, and whether it is frozen
  *   list.c       LIST, ADOPT, REATTACH, STATS, LOGS
  *
  * LXC's own commands do the work, in child processes. guest->runtime holds: path (lxcpath), container (its
- * name there), made (we made its directory), pid (of its first process), snapshots {name: LXC's name}.
+ * name there), made (we made its directory), pid (of its first process), snapshots {name: LXC's name},
+ * checkpoint (there is one of its processes, in PATH/NAME/checkpoint).
  * Files of a container of ours: PATH/NAME/{config, rootfs, console.log, lxc.log}.
  */
 #ifndef NOVA_DRIVER_LXC_H
@@ -83,6 +85,28 @@ enum nova_step_result lxc_remove_directory(struct nova_run *run, void *task, str
 enum nova_step_result lxc_write_settings(struct nova_run *run, void *task, struct nova_error *err);
 /* Where its root file system is; -1: too long. */
 int lxc_rootfs(const struct nova_guest *guest, char *path, size_t size);
+
+/* ---- list.c ---- */
+
+/* lxc-info's answer about a container that runs: its pid is recorded, its end will be seen. Its state is not told. */
+int lxc_take_running(struct lxc *lxc, struct nova_guest *guest, const json_t *info, struct nova_error *err);
+
+/* ---- lxc.c ---- */
+
+bool lxc_in_path(const char *program);
+
+/* ---- warm.c ---- */
+
+/* Why no container's processes can be written down here; NULL: they can. */
+const char *lxc_no_checkpoint(void);
+bool lxc_had_checkpoint(const struct nova_guest *guest);
+/* Rows. */
+enum nova_step_result lxc_make_checkpoint_directory(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result lxc_take_checkpoint(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result lxc_remove_checkpoint(struct nova_run *run, void *task, struct nova_error *err);
+/* START of a container with a checkpoint: its processes are restored, and not one of them runs. */
+struct nova_op *lxc_start_paused(void *self, struct nova_guest *guest, json_t *args, nova_done_fn done, void *arg,
+    struct nova_error *err);
 
 /* ---- move.c ---- */
 

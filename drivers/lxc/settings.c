@@ -17,6 +17,8 @@ const struct nova_param lxc_spec_params[] = {
 	{ "rootfs", NOVA_T_PATH, .required = true, .metavar = "PATH",
 	    .help = "root file system: a tar archive (unpacked for the guest) or a directory (used where it is), below the roots" },
 	BOX_COMMAND,
+	{ "console", NOVA_T_CHOICE, .choices = "log|none", .fallback = "log", .metavar = "WHERE",
+	    .help = "where its words go: to its log, or nowhere, which a warm move needs" },
 	BOX_ENV,
 	BOX_VOLUME,
 	BOX_NETWORK,

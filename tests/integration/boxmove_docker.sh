@@ -18,11 +18,6 @@ images_on() { # HOST
 	jq -r '.[].Id' "$tmp/dk.answer" | sort
 }
 
-containers_on() { # HOST
-	docker_on "$1" GET "/containers/json?all=1"
-	jq -r '.[].Names[0]' "$tmp/dk.answer"
-}
-
 nothing_staged() {
 	staged=$(find "$tmp"/*/state/moving -mindepth 1)
 	[ -z "$staged" ] || fail "left: $staged"

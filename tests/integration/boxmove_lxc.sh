@@ -6,12 +6,6 @@ driver=lxc
 . "${srcdir:-.}/tests/integration/boxmove.inc"
 requires lxc-start
 prepare_boxes
-clear_both() {
-	for dir in "$tmp"/*/state/lxc/*/; do
-		[ -d "$dir" ] || continue
-		lxc-stop -P "$(dirname "$dir")" -n "$(basename "$dir")" -k 2>/dev/null || :
-	done
-}
 cleanup_fn clear_both
 start_daemon alpha
 start_daemon beta

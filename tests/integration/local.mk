@@ -66,6 +66,7 @@ integration_tests += tests/integration/disks_cold.sh
 long_tests += tests/integration/direct.sh tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
 # Moving containers.
 integration_tests += tests/integration/boxmove_docker.sh tests/integration/boxmove_lxc.sh
+long_tests += tests/integration/boxmove_warm_docker.sh tests/integration/boxmove_warm_lxc.sh
 EXTRA_DIST += tests/integration/boxmove.inc tests/integration/rate.inc tests/integration/disks_moves.inc
 
 # Kata's driver; containerd and its shims killed; its checkpoints (a CRIU is downloaded).
