@@ -358,7 +358,7 @@ PARAMS p_migrate[] = {
 	GUEST,
 	{ "to", NOVA_T_STRING, .required = true, .metavar = "PEER", .help = "host to move it to" },
 	{ "mode", NOVA_T_CHOICE, .choices = "live|warm|cold", .fallback = "live", .metavar = "MODE",
-	    .help = "live: it runs meanwhile; warm: paused meanwhile; cold: shut down and started there" },
+	    .help = "live: it runs meanwhile; warm: paused meanwhile; cold: shut down and started there; a container moves warm or cold" },
 	{ "bandwidth", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap of this migration on the wire" },
 	{ "downtime", NOVA_T_DURATION, .min = 1, .max = 3600000, .fallback = "300ms", .metavar = "TIME", .help = "pause that is acceptable" },
 	{ "on-stall", NOVA_T_CHOICE, .choices = NOVA_STALL_CHOICES, .fallback = "wait", .metavar = "POLICY",

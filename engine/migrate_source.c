@@ -553,9 +553,9 @@ static void accept_stream(evutil_socket_t listen_fd, short what, void *arg)
 }
 
 /* The socket lies in the guest's own runtime directory; a guest that is files has none. */
-int nova_source_listen(struct nova_source *source, struct nova_error *err)
+static int name_socket(struct nova_source *source, struct nova_error *err)
 {
-	struct nova_job *job = source->job;
+	const struct nova_job *job = source->job;
 	const char *runtime = nova_config_text(job->host->config, "runtime-dir");
 
 	if ((nova_job_contents(job) ? asprintf(&source->path, "%s/%s.out", runtime, job->id) :
@@ -563,6 +563,15 @@ int nova_source_listen(struct nova_source *source, struct nova_error *err)
 		source->path = NULL;
 		return nova_error_sys(err, ENOMEM, "guest %s", job->guest_name);
 	}
+	return 0;
+}
+
+int nova_source_listen(struct nova_source *source, struct nova_error *err)
+{
+	struct nova_job *job = source->job;
+
+	if (name_socket(source, err) < 0)
+		return -1;
 	source->listen_fd = nova_unix_listen(source->path, err);
 	if (source->listen_fd < 0)
 		return nova_error_prefix(err, "runtime-dir");
@@ -637,6 +646,8 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 	nova_tail_stop(source);
 	if (source->mode == NOVA_COLD && !nova_job_contents(job))
 		return NOVA_STEP_DONE;
+	if (!source->path && nova_job_contents(job) && name_socket(source, err) < 0) /* a killed daemon's may be there */
+		return NOVA_STEP_FAILED;
 	if (!nova_job_contents(job) &&
 	    (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED)) {
 		nova_source_stop_stream(source);

@@ -183,6 +183,16 @@ const char *box_move_path(const struct box_move *move)
 
 /* ---- both ---- */
 
+void box_move_clear(const struct nova_driver_env *env, const struct nova_guest *guest)
+{
+	NOVA_AUTOFREE char *path = NULL;
+
+	if (asprintf(&path, "%s/%.36s.in", env->runtime_dir, guest->uuid) < 0)
+		path = NULL;
+	else
+		unlink(path);
+}
+
 json_t *box_move_query(const struct box_move *move)
 {
 	struct parcel_figures figures = { 0 };

@@ -29,6 +29,8 @@ void box_move_arrived(struct box_move *move, const struct nova_error *why);
 json_t *box_move_query(const struct box_move *move);
 /* Stops it. NULL is fine. */
 struct box_move *box_move_free(struct box_move *move);
+/* The socket of a daemon that was killed is not left behind. */
+void box_move_clear(const struct nova_driver_env *env, const struct nova_guest *guest);
 
 /* Why no container moves live here, asked from the kernel; static. */
 const char *box_no_live(void);

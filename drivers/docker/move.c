@@ -328,6 +328,7 @@ enum nova_step_result docker_stop_moving(struct nova_run *run, void *ctx, struct
 		nova_op_drop(nova_take(&known->landing));
 		known->move = box_move_free(known->move);
 	}
+	box_move_clear(task->env, task->guest);
 	return NOVA_STEP_DONE;
 }
 

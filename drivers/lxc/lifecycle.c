@@ -145,6 +145,7 @@ static enum nova_step_result forget(struct nova_run *run, void *ctx, struct nova
 	struct task *task = ctx;
 
 	lxc_forget_guest(task->self, task->guest);
+	box_move_clear(task->env, task->guest);
 	return NOVA_STEP_DONE;
 }
 

@@ -55,6 +55,10 @@ fuzz_programs += tests/fuzz/fuzz_docker
 tests_fuzz_fuzz_docker_SOURCES = tests/fuzz/fuzz_docker.c
 tests_fuzz_fuzz_docker_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_docker_LDFLAGS = $(fuzz_link)
+fuzz_programs += tests/fuzz/fuzz_parcel
+tests_fuzz_fuzz_parcel_SOURCES = tests/fuzz/fuzz_parcel.c
+tests_fuzz_fuzz_parcel_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_parcel_LDFLAGS = $(fuzz_link)
 # Files and arguments.
 EXTRA_DIST += tests/fuzz/scratch.h
 fuzz_programs += tests/fuzz/fuzz_config tests/fuzz/fuzz_audit tests/fuzz/fuzz_store tests/fuzz/fuzz_command

@@ -6,6 +6,8 @@ driver=lxc
 . "${srcdir:-.}/tests/integration/boxmove.inc"
 requires lxc-start
 prepare_boxes
+start_proxy
+set_options
 cleanup_fn clear_both
 start_daemon alpha
 start_daemon beta
@@ -29,11 +31,33 @@ refused_move 'refused row commit' --mode cold
 fault_at beta none none
 [ -z "$(ls "$tmp/beta/state/lxc" 2>/dev/null)" ] || fail "left on beta: $(ls "$tmp/beta/state/lxc")"
 
-say "cold"
+say "either daemon is killed while files flow: the container runs again where it was"
+flows() { # JOB
+	[ "$(job_field alpha "$1" .step)" = precopy ] && guest_is alpha g1 stopped
+}
+for killed in beta alpha; do
+	job=$(start_migration alpha g1 --mode cold --bandwidth 1M)
+	wait_for "files flow" 20 flows "$job"
+	stop_daemon $killed KILL
+	start_daemon $killed
+	expect_outcome alpha "$job" undone 40
+	wait_for "g1 runs again" 20 guest_is alpha g1 running
+	counts_on alpha g1
+	wait_for "nothing is left of g1 on beta" 20 no_trace_of beta g1
+	wait_for "no file of g1 is left on beta" 10 test ! -e "$tmp/beta/state/lxc/g1"
+done
+
+say "cold, with a cut of the connection"
 born=$(born_on alpha g1)
-move alpha g1 --mode cold
+job=$(start_migration alpha g1 --mode cold --bandwidth 8M)
+wait_for "files flow" 20 flows "$job"
+proxy reset
+expect_outcome alpha "$job" completed 60
+job_field alpha "$job" .report >"$tmp/report"
+guest_is beta g1 running || fail "g1 is $(guest_state beta g1) on beta"
+no_trace_of alpha g1 || fail "a trace of g1 on alpha"
 first=$(wire_of "$tmp/report")
-say "first: $(jq -c '{wire_bytes, encoded_bytes, contents, downtime_ms, total_ms, lost}' "$tmp/report")"
+say "first: $(jq -c '{reconnects, resent_bytes, wire_bytes, encoded_bytes, contents, downtime_ms, total_ms, lost}' "$tmp/report")"
 counts_on beta g1
 [ "$(born_on beta g1)" != "$born" ] || fail "it was not started anew"
 list_files "$(files_of beta g1)" >"$tmp/files.there"

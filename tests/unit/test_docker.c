@@ -212,10 +212,112 @@ static void test_nobody(void **state)
 	loop_release(&loop);
 }
 
+/* ---- what arrives from another host ---- */
+
+#define DIFF "sha256:" ID
+#define OTHER "sha256:0f5bdd6b5b4e9b1fbb4de7e4a7f3b8a3e6a1d5c2b9f8e7d6c5b4a39281706f5e"
+#define CONFIG(own, diffs) "{\"config\":{" own "},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[" diffs "]}}"
+
+static void put(const struct loop *loop, const char *name, const char *text)
+{
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/moving/u/image/%s", loop->dir, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static void shell(const struct loop *loop, const char *command)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "cd %s && { %s; }", loop->dir, command);
+	assert_int_equal(system(line), 0);
+}
+
+/* The manifest that is made of it; NULL: refused, *err says why. */
+static json_t *arrive(struct loop *loop, const char *image, const char *base, const char *more, struct nova_error *err)
+{
+	struct docker docker = { .state_dir = loop->dir };
+	struct nova_guest guest = { .name = "g", .uuid = "u" };
+	struct docker_arrival arrival = { .loaded = json_array(), .files = json_array() };
+	json_t *here = json_array(), *manifest = NULL;
+	char path[256];
+
+	shell(loop, "mkdir -p moving/u/image/layers");
+	put(loop, "image.json", image);
+	if (base)
+		put(loop, "base.json", base);
+	put(loop, "layers/" ID ".tar", "layer");
+	shell(loop, more);
+	snprintf(path, sizeof(path), "%s/moving/u/image/manifest.json", loop->dir);
+	if (docker_stage_assemble(&docker, &guest, here, &arrival, err) == 0)
+		manifest = json_load_file(path, 0, NULL);
+	json_decref(arrival.loaded);
+	json_decref(arrival.files);
+	json_decref(here);
+	shell(loop, "rm -rf moving");
+	return manifest;
+}
+
+/* Names are made here; a layer that is not there is the engine's own. */
+static void test_arrival(void **state)
+{
+	struct loop loop;
+	struct nova_error err;
+	json_t *manifest, *base, *image;
+
+	loop_init(&loop);
+	manifest = arrive(&loop, CONFIG("", "\"" DIFF "\",\"" OTHER "\""), CONFIG("", "\"" DIFF "\""), ":", &err);
+	base = json_array_get(manifest, 0);
+	image = json_array_get(manifest, 1);
+	assert_int_equal(json_array_size(manifest), 2);
+	assert_true(!strncmp(json_string_value(json_array_get(json_object_get(base, "RepoTags"), 0)), "novacron/carried:", 17));
+	assert_true(json_is_null(json_object_get(image, "RepoTags")));
+	assert_int_equal(json_array_size(json_object_get(base, "Layers")), 1);
+	assert_int_equal(json_array_size(json_object_get(image, "Layers")), 2);
+	json_decref(manifest);
+	loop_release(&loop);
+}
+
+static void test_arrival_refused(void **state)
+{
+	static const struct {
+		const char *image, *base, *more, *words;
+	} cases[] = {
+		{ CONFIG("\"WorkingDir\":\"/proc/self/fd/7\"", "\"" DIFF "\""), NULL, ":", "working directory" },
+		{ CONFIG("\"Volumes\":{\"/v\":{}}", "\"" DIFF "\""), NULL, ":", "volumes of its own" },
+		{ CONFIG("", "\"sha256:../../../../etc/passwd\""), NULL, ":", "no SHA-256" },
+		{ CONFIG("", ""), NULL, ":", "0 layers" },
+		{ CONFIG("", "\"" DIFF "\""), CONFIG("", "\"" OTHER "\""), ":", "are not those of image.json" },
+		{ "[]", NULL, ":", "layers" },
+		{ "{", NULL, ":", "not JSON" },
+		{ CONFIG("", "\"" DIFF "\""), NULL, "ln -sf /etc/passwd moving/u/image/layers/" ID ".tar", "is no file" },
+		{ CONFIG("", "\"" DIFF "\""), NULL, "mv moving/u/image/layers moving/u/l; ln -s ../l moving/u/image/layers", "is no file" },
+		{ CONFIG("", "\"" DIFF "\""), NULL, "mv moving/u/image/image.json moving/i; ln -s ../../i moving/u/image/image.json", "image.json" },
+		{ CONFIG("", "\"" DIFF "\""), NULL, "echo '[]' >moving/u/image/manifest.json", "manifest.json" },
+	};
+	struct loop loop;
+	struct nova_error err;
+
+	loop_init(&loop);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		err.text[0] = 0;
+		assert_null(arrive(&loop, cases[i].image, cases[i].base, cases[i].more, &err));
+		if (!strstr(err.text, cases[i].words))
+			fail_msg("case %zu: \"%s\" says nothing of \"%s\"", i, err.text, cases[i].words);
+	}
+	loop_release(&loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_version), cmocka_unit_test(test_ids), cmocka_unit_test(test_body),
+		cmocka_unit_test(test_arrival), cmocka_unit_test(test_arrival_refused),
 		cmocka_unit_test(test_spec_of), cmocka_unit_test(test_events), cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_frames_bounds), cmocka_unit_test(test_nobody),
 	};
