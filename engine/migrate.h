@@ -86,6 +86,8 @@ struct nova_source {
 		uint64_t bytes, bytes_per_s;
 	} direct_rate;                    /* what the hypervisor sent by itself */
 	int64_t pass;                     /* the last round that was announced; 0: they are not */
+	int settle_ms;                    /* after each count of dirty pages nothing is read for so long */
+	struct event *settling;           /* owned: until that is over */
 	bool look_again;                  /* something happened while a look was under way */
 	int64_t begin_ms, stop_ms, progress_ms, last_predicted_ms;
 	int reconnect_waited_ms, reconnect_limit_ms; /* limit 0: connected */

@@ -207,6 +207,7 @@ static enum nova_step_result prepared(struct nova_job *job, json_t *result, stru
 	source->spec = json_incref(spec);
 	source->identity = json_incref(json_object_get(result, "direct"));
 	source->memory_bytes = (uint64_t)json_integer_value(json_object_get(result, "memory_bytes"));
+	source->settle_ms = (int)json_integer_value(json_object_get(result, "settle_ms"));
 	if (json_array_size(json_object_get(result, "carried")) > NOVA_DISKS_MAX) {
 		nova_error_set(err, NOVA_INVALID, "guest %s has more than %d disks to carry", job->guest_name, NOVA_DISKS_MAX);
 		return NOVA_STEP_FAILED;

@@ -18,7 +18,10 @@
 #define QUEUE_MS 25             /* of encoded stream beyond what the link itself holds, from the second round on */
 #define QUEUE_LEAST (64u << 10) /* bytes */
 #define DIRECT_RATE_MS 250      /* over which the hypervisor's own rate is taken */
+#define HALT_HOLD_MS 2000       /* longest hold while the guest is being halted */
 #define HELD_MOST (8u << 20)    /* bytes: more than a socket holds is a difference in how they are counted */
+
+static void look(struct nova_source *source);
 
 static void link_stats(const struct nova_source *source, struct nova_link_stats *stats)
 {
@@ -159,6 +162,8 @@ static void halted(void *arg, json_t *result, const struct nova_error *err)
 	if (err)
 		nova_host_log(source->job->host, NOVA_LOG_WARNING, "%s: %s", source->job->id, err->text);
 	source->halted = json_is_true(json_object_get(result, "halted"));
+	if (source->settle_ms && source->pipe)
+		nova_pipe_hold(source->pipe, 0);
 	/* With carried disks the stream is not over when the guest has stopped: "completed" tells. */
 	if (source->halted && !nova_disks_any(source))
 		nova_tail_start(source);
@@ -171,6 +176,8 @@ static void switch_over(struct nova_source *source)
 	struct nova_error err;
 
 	source->switching = true;
+	if (source->settle_ms && source->pipe) /* no further count before the guest stands still */
+		nova_pipe_hold(source->pipe, HALT_HOLD_MS);
 	nova_op_drop(nova_take(&source->query));
 	source->query = nova_slot_call(job->slot, NOVA_VERB_OUT_SET, &job->entry->guest, args, halted, source, &err);
 	if (!source->query)
@@ -207,6 +214,33 @@ static void act(struct nova_source *source, const struct nova_converge_decision 
 	}
 }
 
+/* ---- a hypervisor that misses writes right after a count ---- */
+
+static bool settling(const struct nova_source *source)
+{
+	return source->settling && evtimer_pending(source->settling, NULL);
+}
+
+static void settled(evutil_socket_t fd, short what, void *arg)
+{
+	look(arg);
+}
+
+/* An emulator takes up to some ms to track all that a guest writes again after dirty pages were counted, and what
+ * was sent and written to in between is lost, unless the guest writes there once more. So each round stands
+ * still at its beginning while the guest runs on, and the guest is not halted before that is over. */
+static void settle(struct nova_source *source)
+{
+	const struct timeval wait = { source->settle_ms / 1000, source->settle_ms % 1000 * 1000 };
+
+	if (!source->settling)
+		source->settling = evtimer_new(source->job->host->base, settled, source);
+	if (!source->settling)
+		return;
+	nova_pipe_hold(source->pipe, source->settle_ms);
+	event_add(source->settling, &wait);
+}
+
 static void decide(struct nova_source *source)
 {
 	const struct nova_run *run = source->job->run;
@@ -215,7 +249,7 @@ static void decide(struct nova_source *source)
 	/* Between the count of a new round and its announcement the remaining bytes are the old round's. */
 	if (source->pass && source->sample.iteration > source->pass)
 		return;
-	if (source->switching || source->mode != NOVA_LIVE || nova_run_undoing(run) ||
+	if (source->switching || source->mode != NOVA_LIVE || nova_run_undoing(run) || settling(source) ||
 	    strcmp(nova_run_step(run)->name, "precopy"))
 		return;
 	decision = nova_converge_poll(source->converge, &source->sample);
@@ -260,8 +294,6 @@ static void keep_point(struct nova_source *source)
 	codec_name(source, point.codec, sizeof(point.codec));
 	nova_series_add(source->series, &point);
 }
-
-static void look(struct nova_source *source);
 
 static void looked(void *arg, json_t *result, const struct nova_error *err)
 {
@@ -308,6 +340,8 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 void nova_watch_pass(struct nova_source *source, int64_t pass)
 {
 	source->pass = pass;
+	if (source->settle_ms && pass > 1 && source->pipe && source->mode == NOVA_LIVE && !source->switching)
+		settle(source);
 	if (source->tick)
 		look(source);
 }
@@ -332,6 +366,8 @@ void nova_watch_stop(struct nova_source *source)
 	nova_op_drop(nova_take(&source->query));
 	if (source->tick)
 		event_free(nova_take(&source->tick));
+	if (source->settling)
+		event_free(nova_take(&source->settling));
 }
 
 /* ---- what users see ---- */

@@ -264,7 +264,7 @@ enum nova_verb {
 	NOVA_VERB_REATTACH,     /* {runtime} -> {state}: after our own restart */
 	NOVA_VERB_STATS,        /* {} -> unified metrics */
 	NOVA_VERB_RESIZE,       /* {memory: bytes, vcpus} -> {spec, needs} */
-	NOVA_VERB_OUT_PREPARE,  /* {mode} -> {spec, memory_bytes}: what the destination needs */
+	NOVA_VERB_OUT_PREPARE,  /* {mode} -> {spec, memory_bytes, settle_ms}: what the destination needs */
 	NOVA_VERB_OUT_START,    /* {path, mode, postcopy, ...}: stream into the unix socket at path */
 	NOVA_VERB_OUT_QUERY,    /* {} -> struct nova_sample as JSON */
 	NOVA_VERB_OUT_SET,      /* {downtime_limit_ms, bandwidth_bytes, throttle, postcopy} -> {} */

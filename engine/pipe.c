@@ -64,6 +64,7 @@ struct nova_pipe {
 	enum out_state out;
 	bool out_blocked;             /* no room in the channel */
 	uint64_t limit;               /* encoded bytes on the way at most; 0: none */
+	uint64_t hold_until_ns;       /* the socket is not read before then; 0: it is */
 	uint64_t emitted;             /* bytes of messages */
 	struct mark marks[MARKS];     /* not yet taken by the other side, oldest first */
 	unsigned mark_first, mark_count;
@@ -326,6 +327,23 @@ static bool at_limit(struct nova_pipe *pipe)
 	return true;
 }
 
+/* Held: look again when it is over. */
+static bool on_hold(struct nova_pipe *pipe, uint64_t now)
+{
+	struct timeval rest;
+
+	if (pipe->hold_until_ns <= now) {
+		pipe->hold_until_ns = 0;
+		return false;
+	}
+	rest.tv_sec = (time_t)((pipe->hold_until_ns - now) / 1000000000);
+	rest.tv_usec = (suseconds_t)((pipe->hold_until_ns - now) % 1000000000 / 1000) + 1;
+	event_del(pipe->readable);
+	event_del(pipe->pause);
+	event_add(pipe->out_turn, &rest);
+	return true;
+}
+
 static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
 {
 	struct nova_error err;
@@ -344,6 +362,8 @@ static void pump_out_turn(struct nova_pipe *pipe, uint64_t began)
 			event_del(pipe->pause);
 			return;
 		}
+		if (pipe->out == OUT_READING && on_hold(pipe, now))
+			return;
 		if (pipe->out == OUT_READING && too_far_ahead(pipe)) {
 			event_del(pipe->readable);
 			event_del(pipe->pause);
@@ -631,6 +651,14 @@ void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats
 void nova_pipe_limit(struct nova_pipe *pipe, uint64_t bytes)
 {
 	pipe->limit = bytes;
+}
+
+void nova_pipe_hold(struct nova_pipe *pipe, int ms)
+{
+	if (pipe->broken || (!ms && !pipe->hold_until_ns))
+		return;
+	pipe->hold_until_ns = ms ? nova_codec_clock_ns() + (uint64_t)ms * 1000000 : 0;
+	event_add(pipe->out_turn, &at_once);
 }
 
 /* The encoder holds what it has in the states READING (a pause is timed) and FLUSHING. */
