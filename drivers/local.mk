@@ -96,6 +96,8 @@ drivers/registry.c: Makefile
 		printf '\tNULL,\n};\n'; } >$@
 
 libnova_la_SOURCES += \
+	drivers/containerd/archive.c \
+	drivers/containerd/blob.c \
 	drivers/containerd/checkpoint.c \
 	drivers/containerd/containerd.c \
 	drivers/containerd/containerd.h \
@@ -120,7 +122,7 @@ drivers/containerd/api.pb-c.c: drivers/containerd/api.proto
 	$(AM_V_GEN)mkdir -p drivers/containerd && \
 		$(PROTOC_C) -I$(srcdir)/drivers/containerd --c_out=drivers/containerd $(srcdir)/drivers/containerd/api.proto
 # Those that include it, when one of them is made alone in a fresh tree.
-drivers/containerd/checkpoint.lo drivers/containerd/create.lo drivers/containerd/import.lo drivers/containerd/service.lo \
+drivers/containerd/checkpoint.lo drivers/containerd/create.lo drivers/containerd/blob.lo drivers/containerd/service.lo \
 drivers/containerd/watch.lo drivers/containerd/run.lo tests/unit/test_grpc.o tests/unit/test_containerd.o: drivers/containerd/api.pb-c.h
 drivers/containerd/api.pb-c.h: drivers/containerd/api.pb-c.c
 	@test -f $@ || { rm -f drivers/containerd/api.pb-c.c; $(MAKE) $(AM_MAKEFLAGS) drivers/containerd/api.pb-c.c; }

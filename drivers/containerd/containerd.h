@@ -12,7 +12,9 @@
  *   watch.c      containerd's events: what happens to our tasks, whoever does it
  *   list.c       LIST, ADOPT, REATTACH, STATS, LOGS
  *   probe.c      PROBE, CAPABILITIES, CHECK
+ *   blob.c       blobs into the content store, and out of it
  *   import.c     IMPORT
+ *   archive.c    EXPORT, and IMPORT of what it wrote: OCI archives
  *   api.proto    containerd's messages
  *
  * A container is called as its guest, and labelled novacron.uuid; its snapshot and the lease that keeps what is half
@@ -134,8 +136,30 @@ enum nova_step_result containerd_manifest_row(struct nova_run *run, void *task, 
 enum nova_step_result containerd_config_row(struct nova_run *run, void *task, struct nova_error *err);
 /* Makes the snapshots of the image's layers that are not there yet. */
 enum nova_step_result containerd_layers_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Of an index's manifests: the digest of the one for this machine, or NULL. */
+const char *containerd_choose(const json_t *manifests);
 /* Names of the snapshots of these layers (diff_ids), as containerd computes them. New reference, or NULL. */
 json_t *containerd_chain(const json_t *diff_ids);
+
+/* ---- blob.c ---- */
+
+/* A blob into the store: of fd (borrowed), or text. labels (stolen) may be NULL. what is part of the name that it has
+ * while it is written, after task->notes.lease. Leaves {digest, size}; what is there already is fine. */
+enum nova_step_result containerd_upload(struct task *task, const char *what, int fd, const char *text, json_t *labels, task_reply_fn reply,
+    struct nova_error *err);
+/* A blob into a file (borrowed). Leaves {size}. */
+enum nova_step_result containerd_download(struct task *task, const char *digest, int fd, task_reply_fn reply, struct nova_error *err);
+
+/* ---- archive.c: rows for IMPORT of task->fd[0] ---- */
+
+#define CONTAINERD_MANIFEST_TYPE "application/vnd.oci.image.manifest.v1+json"
+/* A private directory, notes.directory. */
+enum nova_step_result containerd_archive_directory_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_archive_remove_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_archive_extract_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Leaves notes.image, .target, .manifest, .config, .chain. */
+enum nova_step_result containerd_archive_index_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_archive_blobs_row(struct nova_run *run, void *task, struct nova_error *err);
 
 /* ---- spec.c ---- */
 
@@ -191,5 +215,6 @@ CONTAINERD_VERB(reattach);
 CONTAINERD_VERB(stats);
 CONTAINERD_VERB(logs);
 CONTAINERD_VERB(import);
+CONTAINERD_VERB(export);
 
 #endif

@@ -123,8 +123,7 @@ enum nova_step_result containerd_image_row(struct nova_run *run, void *ctx, stru
 	return containerd_ask(task, CTRD_IMAGE_GET, json_pack("{s:s}", "name", image_of(task)), 1u << GRPC_NOT_FOUND, 0, image_told, err);
 }
 
-/* Of an index: the manifest for this machine. */
-static const char *choose(const json_t *manifests)
+const char *containerd_choose(const json_t *manifests)
 {
 	json_t *row;
 	size_t i;
@@ -142,7 +141,7 @@ static const char *choose(const json_t *manifests)
 static enum nova_step_result manifest_told(struct task *task, json_t *value, struct nova_error *err)
 {
 	const json_t *manifests = json_object_get(value, "manifests");
-	const char *chosen = choose(manifests);
+	const char *chosen = containerd_choose(manifests);
 
 	if (chosen && !json_object_get(task->notes, "chosen")) {
 		json_object_set_new(task->notes, "chosen", json_string(chosen));

@@ -85,6 +85,7 @@ const struct nova_driver nova_driver_kata = {
 		[NOVA_VERB_CAPABILITIES] = containerd_capabilities_kata,
 		[NOVA_VERB_LOGS] = containerd_logs,
 		[NOVA_VERB_IMPORT] = containerd_import,
+		[NOVA_VERB_EXPORT] = containerd_export,
 	},
 	.spec_params = containerd_spec_params,
 };

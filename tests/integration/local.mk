@@ -70,6 +70,7 @@ long_tests += tests/integration/boxmove_warm_docker.sh tests/integration/boxmove
 EXTRA_DIST += tests/integration/boxmove.inc tests/integration/rate.inc tests/integration/disks_moves.inc
 
 # Kata's driver; containerd and its shims killed; its checkpoints (a CRIU is downloaded).
-integration_tests += tests/integration/kata.sh tests/integration/kill_containerd.sh
+integration_tests += tests/integration/kata.sh tests/integration/kill_containerd.sh \
+	tests/integration/images_containerd.sh
 long_tests += tests/integration/checkpoint_containerd.sh
 EXTRA_DIST += tests/kata-shim
