@@ -2,7 +2,7 @@
  *
  * commands.c - the table of commands: names, arguments, roles and what starts them. The control protocol,
  * the command line, its manual page and its completion all come from these rows. Not here: how a
- * command is checked and audited (execute.c), what the longer ones do (verbs.c, migrate_source.c, peers.c).
+ * command is checked and audited (execute.c), what the longer ones do (verbs.c, migrate_command.c, peers.c).
  */
 #include "config.h"
 

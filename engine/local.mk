@@ -84,14 +84,23 @@ libnova_la_SOURCES += \
 	engine/jobs.c \
 	engine/leftovers.c \
 	engine/migrate.h \
+	engine/migrate_command.c \
 	engine/migrate_dest.c \
+	engine/migrate_dest.h \
 	engine/migrate_disks.c \
 	engine/migrate_disks.h \
 	engine/migrate_disks_in.c \
 	engine/migrate_doubt.c \
+	engine/migrate_incoming.c \
+	engine/migrate_ready.c \
+	engine/migrate_receive.c \
 	engine/migrate_rejoin.c \
 	engine/migrate_path.c \
+	engine/migrate_says.c \
+	engine/migrate_session.c \
 	engine/migrate_source.c \
+	engine/migrate_source.h \
+	engine/migrate_stream.c \
 	engine/migrate_tail.c \
 	engine/migrate_watch.c \
 	engine/peers.c \

@@ -35,6 +35,8 @@
 #include "pipe.h"
 #include "series.h"
 
+#include <string.h>
+
 #define NOVA_STREAM_CHANNEL 1
 #define NOVA_TICK_MS 100            /* between two looks at a running migration */
 #define NOVA_PROGRESS_MS 250        /* between two JOB_PROGRESS events */
@@ -101,6 +103,22 @@ int nova_source_listen(struct nova_source *source, struct nova_error *err); /* f
 int nova_source_dial(struct nova_source *source, struct nova_error *err);
 int nova_source_resume_limit(const struct nova_job *job);
 enum nova_codec nova_source_codec(const struct nova_source *source);
+
+/* Is the job at this row, going forward? */
+static inline bool nova_job_at(const struct nova_job *job, const char *row)
+{
+	return job->run && !nova_run_undoing(job->run) && nova_run_step(job->run) &&
+	       !strcmp(nova_run_step(job->run)->name, row);
+}
+
+/* Something outside of the current row broke: undo everything, unless it is too late for that. */
+static inline void nova_job_give_up(struct nova_job *job, const struct nova_error *why)
+{
+	struct nova_error ignored;
+
+	if (job->run)
+		nova_run_cancel(job->run, why, &ignored);
+}
 
 static inline const char *nova_job_text(const struct nova_job *job, const char *name)
 {
