@@ -161,7 +161,7 @@ static void seed_got(void *arg, uint64_t offset, const uint8_t *data, size_t len
 {
 	struct nova_disk_in *in = arg;
 	uint32_t count = (uint32_t)(length / in->info.seed_block);
-	struct nova_error err;
+	struct nova_error err = { 0 };
 
 	if (in->broken)
 		return;

@@ -82,9 +82,9 @@ static void check_memory(struct nova_doctor *doctor)
 
 	if (total > 0 && available >= 0 && available < total / 20)
 		nova_doctor_say(doctor, NOVA_WARN, "memory", "stop something, or set max-memory lower", "%lld of %lld MiB are available",
-		    available >> 10, total >> 10);
+		    available / 1024, total / 1024);
 	else
-		nova_doctor_say(doctor, NOVA_FINE, "memory", NULL, "%lld of %lld MiB are available", available >> 10, total >> 10);
+		nova_doctor_say(doctor, NOVA_FINE, "memory", NULL, "%lld of %lld MiB are available", available / 1024, total / 1024);
 	nova_doctor_say(doctor, huge > 0 ? NOVA_FINE : NOVA_NOTE, "huge pages", NULL, "%lld reserved, %lld free",
 	    huge > 0 ? huge : 0, huge > 0 ? meminfo("HugePages_Free") : 0);
 }

@@ -114,7 +114,7 @@ struct parcel *parcel_free(struct parcel *parcel)
 /* A few bytes into a socket that nobody else writes to any more. */
 void parcel_tell(struct parcel *parcel, const struct nova_error *why)
 {
-	uint8_t record[PARCEL_HEADER + sizeof(why->text)];
+	uint8_t record[PARCEL_HEADER + sizeof(((struct nova_error *)0)->text)];
 	struct nova_writer w = nova_writer_of(record, sizeof(record));
 	size_t length = why ? strlen(why->text) : 0;
 

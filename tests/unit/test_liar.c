@@ -235,12 +235,13 @@ static void test_digests_that_do_not_agree(void **state)
 		struct nova_session *session;
 		struct nova_request request = { 0 };
 		struct nova_entry *entry;
+		NOVA_AUTOJSON json_t *completed = json_pack("{s:s}", "status", "completed");
 
 		liar_open(&liar);
 		session = arrives(&liar, "beta");
 		reserve(&liar, session, TOKEN, "g", "live", &request);
 		entry = nova_entry_find(liar.a.host, "g");
-		nova_guest_event(&entry->guest, "MIGRATION", json_pack("{s:s}", "status", "completed"));
+		nova_guest_event(&entry->guest, "MIGRATION", completed);
 		refused(&liar, session, "commit", commit_of(TOKEN, lies[i].digest, lies[i].raw_bytes), "stream");
 		LIAR_UNTIL(&liar, liar_idle(&liar));
 		assert_null(nova_entry_find(liar.a.host, "g"));

@@ -502,7 +502,7 @@ static void mount_small(struct fixture *f)
 	if (geteuid() != 0)
 		skip();
 	assert_int_equal(unshare(CLONE_NEWNS), 0);
-	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL), 0);
 	assert_int_equal(mount("none", f->dir, "tmpfs", 0, "size=256k"), 0);
 }
 
@@ -513,7 +513,7 @@ static void test_read_only_file_system(void **state)
 	mount_small(f);
 	open_store(f);
 	f->store = nova_store_close(f->store);
-	assert_int_equal(mount("none", f->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	assert_int_equal(mount("none", f->dir, "none", MS_REMOUNT | MS_RDONLY, NULL), 0);
 	cannot_open(f, "Read-only", "check the owner");
 	assert_int_equal(umount(f->dir), 0);
 }
