@@ -19,10 +19,12 @@ libnova_la_SOURCES += \
 	drivers/kvm/lifecycle.c \
 	drivers/kvm/list.c \
 	drivers/kvm/mirror.c \
+	drivers/kvm/point.c \
 	drivers/kvm/outgoing.c \
 	drivers/kvm/paths.c \
 	drivers/kvm/probe.c \
 	drivers/kvm/qemu.c \
+	drivers/kvm/replica.c \
 	drivers/kvm/resize.c \
 	drivers/kvm/snapshot.c \
 	drivers/kvm/spec.c \

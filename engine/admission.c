@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * admission.c - does a guest fit on this host, and into what its owner may have here? Every guest in the table
- * counts, running or not, and so does one that is still on its way in: a place once given is not given twice.
+ * counts, running or not, and so does one that is still on its way in: a place once given is not given twice. Replicas of
+ * guests elsewhere count with their disks.
  *
  * Check and reservation are one act, since nothing else runs between nova_admit_guest() and the entry in the
  * table (or its new needs). Not here: what a guest needs (the driver says), whether its files fit on their disk.
  */
-#include "host.h"
+#include "replicate.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -71,6 +72,8 @@ static int64_t used_by_others(const struct scope *scope, const char *name, const
 	TAILQ_FOREACH (entry, &scope->host->guests, link)
 		if (strcmp(entry->name, name) && (!scope->owner || !strcmp(entry->owner, scope->owner)))
 			used += need_of(entry->needs, resource);
+	if (resource->need && !strcmp(resource->need, "disk_bytes"))
+		used += nova_replicas_disk_bytes(scope->host, scope->owner, name);
 	return used;
 }
 

@@ -12,6 +12,8 @@
 #include "converge.h"
 #include "estimate.h"
 #include "host.h"
+#include "pace.h"
+#include "replicate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -457,6 +459,39 @@ PARAMS p_baseline[] = {
 	END,
 };
 
+PARAMS p_replicate[] = {
+	{ "what", NOVA_T_CHOICE, .choices = "create|list|show|pause|resume|delete|export", .required = true, .positional = true,
+	    .metavar = "WHAT",
+	    .help = "create: begin to keep a replica of a guest on another host; list, show: replicas from and on this host; pause, resume; "
+		    "delete: end it (on the standby: remove what is kept); export: write a disk of a point to one new qcow2 file" },
+	{ "guest", NOVA_T_STRING, .positional = true, .metavar = "GUEST", .help = "name of the guest" },
+	{ "to", NOVA_T_STRING, .metavar = "PEER", .help = "create: the standby" },
+	{ "every", NOVA_T_DURATION, .min = NOVA_REPLICA_EVERY_MIN_MS, .max = 86400000, .metavar = "TIME", .help = "create: how often a point is made" },
+	{ "rate", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "create: cap on the wire; 0: none" },
+	{ "keep", NOVA_T_INT, .min = 1, .max = NOVA_KEEP_MAX, .fallback = "4", .metavar = "N", .help = "create: how many points stay at the standby" },
+	{ "pool", NOVA_T_PATH, .metavar = "DIR", .help = "create: directory at the standby for the images; default: its first root" },
+	{ "point", NOVA_T_INT, .min = 1, .max = INT64_MAX, .metavar = "POINT", .help = "export: which one; default: the newest" },
+	{ "disk", NOVA_T_STRING, .metavar = "DISK", .help = "export: which one (disk0, disk1, ...), if there are several" },
+	{ "out", NOVA_T_PATH, .metavar = "FILE", .help = "export: the new file, below the roots" },
+	END,
+};
+PARAMS p_failover[] = {
+	GUEST,
+	{ "point", NOVA_T_INT, .min = 1, .max = INT64_MAX, .metavar = "POINT", .help = "start from this point; default: the newest" },
+	{ "planned", NOVA_T_BOOL, .help = "shut it down where it runs, take over what it wrote last, and start it here: nothing is lost" },
+	{ "test", NOVA_T_BOOL, .help = "start a copy, GUEST-test, without network; novacron delete throws it away, its replica goes on" },
+	{ "stop-timeout", NOVA_T_DURATION, .min = 1, .max = 600000, .fallback = "60s", .metavar = "TIME", .help = "planned: how long the guest may take to shut down before it is halted" },
+	END,
+};
+PARAMS p_failback[] = {
+	GUEST,
+	{ "every", NOVA_T_DURATION, .min = NOVA_REPLICA_EVERY_MIN_MS, .max = 86400000, .metavar = "TIME", .help = "how often a point is made; default: as before" },
+	{ "rate", NOVA_T_RATE, .min = 0, .max = INT64_MAX, .fallback = "0", .metavar = "RATE", .help = "cap on the wire; 0: none" },
+	{ "keep", NOVA_T_INT, .min = 1, .max = NOVA_KEEP_MAX, .metavar = "N", .help = "how many points stay there; default: as before" },
+	{ "pool", NOVA_T_PATH, .metavar = "DIR", .help = "directory there for the images; default: its first root" },
+	END,
+};
+
 static const struct nova_command commands[] = {
 	{ "create", "define a guest and prepare what it needs", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
 	{ "start", "start a guest", NOVA_ROLE_OPERATOR, p_start, .start = cmd_start },
@@ -490,6 +525,9 @@ static const struct nova_command commands[] = {
 	{ "journal", "show the journal's state; begin a new one when it is damaged", NOVA_ROLE_ADMIN, p_journal, .start = nova_cmd_journal },
 	{ "doctor", "check this host and its configuration, and say what to do", NOVA_ROLE_ADMIN, p_none, .start = nova_cmd_doctor },
 	{ "baseline", "list or drop what is kept of the memory of guests that were here", NOVA_ROLE_OPERATOR, p_baseline, .start = cmd_baseline },
+	{ "replicate", "keep a replica of a guest's disks on another host, seconds behind", NOVA_ROLE_OPERATOR, p_replicate, .start = nova_cmd_replicate },
+	{ "failover", "start a guest from its replica on this host", NOVA_ROLE_OPERATOR, p_failover, .job = true, .start = nova_cmd_failover },
+	{ "failback", "replicate a guest that was started from its replica back to where it came from; then failover --planned there", NOVA_ROLE_OPERATOR, p_failback, .start = nova_cmd_failback },
 	{ "about", "say who this daemon is", NOVA_ROLE_VIEWER, p_none, .hidden = true, .start = cmd_about },
 };
 

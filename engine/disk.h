@@ -64,10 +64,11 @@ struct nova_disk_out *nova_disk_out_free(struct nova_disk_out *out);
 /* ---- the destination's end ---- */
 
 struct nova_disk_in;
-/* path: socket of an NBD server; name: its export that is written; seed: its export that holds the older copy,
- * NULL: there is none. Strings are copied; channel is stolen, also on failure. */
+/* path: socket of an NBD server; name: its export that is written; seed: the export that holds the older copy (NULL:
+ * there is none), of the server at seed_path (NULL: the same one). Strings are copied; channel is stolen, also on
+ * failure. */
 struct nova_disk_in *nova_disk_in_new(struct event_base *base, const struct nova_link_ops *links,
-    struct nova_channel *channel, const char *path, const char *name, const char *seed,
+    struct nova_channel *channel, const char *path, const char *name, const char *seed, const char *seed_path,
     const struct nova_disk_events *events, void *arg, struct nova_error *err);
 void nova_disk_in_stats(const struct nova_disk_in *in, struct nova_disk_stats *stats);
 void nova_disk_in_digest(const struct nova_disk_in *in, uint8_t digest[16], uint64_t *bytes);

@@ -376,7 +376,7 @@ static struct bufferevent *join(struct nova_disk_in *in, int fd, bufferevent_dat
 
 /* channel is stolen once the pipe is made; before, the caller frees it. */
 static int open_ways(struct nova_disk_in *in, const struct nova_link_ops *links, struct nova_channel **channel,
-    const char *path, const char *seed, struct nova_error *err)
+    const char *path, const char *seed, const char *seed_path, struct nova_error *err)
 {
 	struct nova_pipe_options options = { .out.codec = NOVA_CODEC_LZ4 };
 	int fd[2] = { nova_unix_connect(path, err), -1 };
@@ -395,12 +395,12 @@ static int open_ways(struct nova_disk_in *in, const struct nova_link_ops *links,
 		return -1;
 	if (!seed)
 		return 0;
-	in->seed = nova_nbd_reader_new(in->base, path, seed, &seed_events, in, err);
+	in->seed = nova_nbd_reader_new(in->base, seed_path ? seed_path : path, seed, &seed_events, in, err);
 	return in->seed ? 0 : -1;
 }
 
 struct nova_disk_in *nova_disk_in_new(struct event_base *base, const struct nova_link_ops *links,
-    struct nova_channel *channel, const char *path, const char *name, const char *seed,
+    struct nova_channel *channel, const char *path, const char *name, const char *seed, const char *seed_path,
     const struct nova_disk_events *events, void *arg, struct nova_error *err)
 {
 	struct nova_disk_in *in = calloc(1, sizeof(*in));
@@ -415,7 +415,7 @@ struct nova_disk_in *nova_disk_in_new(struct event_base *base, const struct nova
 	}
 	if (!in || !in->name || !in->report)
 		nova_error_sys(err, ENOMEM, "disk %s", name);
-	else if (open_ways(in, links, &channel, path, seed, err) == 0)
+	else if (open_ways(in, links, &channel, path, seed, seed_path, err) == 0)
 		return in;
 	if (channel)
 		channel->ops->free(channel);

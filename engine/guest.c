@@ -17,6 +17,8 @@ static const char *const verb_names[] = {
 	"migrate-out-set", "migrate-out-cancel", "migrate-in", "profile", "overhead", "capabilities", "estimate",
 	"logs", "import", "export",
 	"mirror-start", "mirror-query", "mirror-end", "mirror-in", "mirror-in-end",
+	"point-clear", "point-mark", "point-take", "point-send", "replica-make", "replica-serve", "replica-merge",
+	"replica-export",
 };
 static_assert(sizeof(verb_names) / sizeof(*verb_names) == NOVA_VERBS, "a name for each verb");
 

@@ -2,7 +2,7 @@
  *
  * guests.c - the table of guests: names, states, the inventory behind it, and who may see which.
  */
-#include "host.h"
+#include "replicate.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -150,6 +150,7 @@ struct nova_entry *nova_entry_free(struct nova_entry *entry)
 {
 	if (!entry)
 		return NULL;
+	nova_replicates_guest_gone(entry->host, entry);
 	if (entry->slot->ops->forget && entry->slot->self)
 		entry->slot->ops->forget(entry->slot->self, &entry->guest);
 	if (entry->job)

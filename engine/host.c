@@ -7,6 +7,7 @@
 #include "audit.h"
 #include "baseline_store.h"
 #include "host.h"
+#include "replicate.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -26,6 +27,12 @@ static const struct nova_metric metric_table[] = {
 	{ "novacron_migration_wire_bytes_total", NOVA_COUNTER, "side", "Bytes on the wire for migrations." },
 	{ "novacron_migration_downtime_ms", NOVA_GAUGE, "guest", "Downtime of a guest's last migration." },
 	{ "novacron_migration_remaining_bytes", NOVA_GAUGE, "guest", "Bytes a running migration has to send." },
+	{ "novacron_replica_lag_ms", NOVA_GAUGE, "guest", "Age of the newest point at the standby." },
+	{ "novacron_replica_rpo_ms", NOVA_GAUGE, "guest", "Age that the standby's newest point had when the last one replaced it." },
+	{ "novacron_replica_points_total", NOVA_COUNTER, "guest", "Points that arrived at the standby." },
+	{ "novacron_replica_wire_bytes_total", NOVA_COUNTER, "guest", "Bytes on the wire for points." },
+	{ "novacron_replica_violations_total", NOVA_COUNTER, "guest", "How often the newest point became too old." },
+	{ "novacron_replica_failures_total", NOVA_COUNTER, "guest", "Attempts to make a point that failed." },
 	{ NULL },
 };
 
@@ -343,7 +350,8 @@ static int open_all(struct nova_host *host, struct nova_error *err)
 	if (!host->audit) /* the same disk: guests come first */
 		nova_host_log(host, NOVA_LOG_ERROR, "nothing is audited: %s", err->text);
 	open_baselines(host);
-	if (open_drivers(host, err) < 0 || open_links(host, err) < 0 || nova_recover(host, err) < 0)
+	if (open_drivers(host, err) < 0 || nova_replicas_open(host, err) < 0 || open_links(host, err) < 0 ||
+	    nova_recover(host, err) < 0 || nova_replicates_open(host, err) < 0)
 		return -1;
 	return open_control(host, err);
 }
@@ -366,6 +374,8 @@ struct nova_host *nova_host_new(struct event_base *base, const struct nova_confi
 	TAILQ_INIT(&host->jobs);
 	TAILQ_INIT(&host->incomings);
 	TAILQ_INIT(&host->remotes);
+	TAILQ_INIT(&host->replicates);
+	TAILQ_INIT(&host->replicas);
 	TAILQ_INIT(&host->debts);
 	host->metrics = nova_metrics_new(metric_table);
 	if (host->metrics && nova_debts_open(host, err) == 0 && open_all(host, err) == 0)
@@ -386,7 +396,9 @@ struct nova_host *nova_host_free(struct nova_host *host)
 	nova_recovery_free(host->recovery);
 	while (!TAILQ_EMPTY(&host->jobs))
 		nova_job_free(TAILQ_FIRST(&host->jobs));
+	nova_replicates_close(host);
 	nova_incoming_close_all(host);
+	nova_replicas_close(host);
 	while (!TAILQ_EMPTY(&host->guests))
 		nova_entry_free(TAILQ_FIRST(&host->guests));
 	nova_baselines_close(host->baselines);

@@ -92,6 +92,10 @@ struct nova_remote;
 TAILQ_HEAD(nova_remotes, nova_remote);
 struct nova_incoming;
 TAILQ_HEAD(nova_incomings, nova_incoming);
+struct nova_replicate;
+TAILQ_HEAD(nova_replicates, nova_replicate);
+struct nova_replica;
+TAILQ_HEAD(nova_replicas, nova_replica);
 
 struct nova_host {
 	struct event_base *base;          /* borrowed */
@@ -106,6 +110,8 @@ struct nova_host {
 	struct nova_entries guests;
 	struct nova_jobs jobs;
 	struct nova_incomings incomings;  /* sessions that peers and users opened */
+	struct nova_replicates replicates; /* of guests here (replicate.c) */
+	struct nova_replicas replicas;    /* of guests elsewhere (replica.c) */
 	struct nova_remotes remotes;      /* those of them that execute commands */
 	struct nova_links *links;         /* owned */
 	struct nova_control *control;     /* owned */

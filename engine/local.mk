@@ -77,7 +77,9 @@ libnova_la_SOURCES += \
 	engine/estimate_probe.c \
 	engine/copies.c \
 	engine/execute.c \
+	engine/failover.c \
 	engine/guests.c \
+	engine/handover.c \
 	engine/host.c \
 	engine/host.h \
 	engine/journal.c \
@@ -103,6 +105,8 @@ libnova_la_SOURCES += \
 	engine/migrate_stream.c \
 	engine/migrate_tail.c \
 	engine/migrate_watch.c \
+	engine/pace.c \
+	engine/pace.h \
 	engine/peers.c \
 	engine/recover.c \
 	engine/relay.c \
@@ -110,6 +114,13 @@ libnova_la_SOURCES += \
 	engine/relay_report.c \
 	engine/relay_stream.c \
 	engine/remote.c \
+	engine/replica.c \
+	engine/replica_export.c \
+	engine/replica_point.c \
+	engine/replicate.c \
+	engine/replicate.h \
+	engine/replicate_point.c \
+	engine/replicate_ways.c \
 	engine/resolve.c \
 	engine/verbs.c
 

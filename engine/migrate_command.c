@@ -4,6 +4,7 @@
  * of its cap.
  */
 #include "migrate_source.h"
+#include "replicate.h"
 
 #include "cleanup.h"
 
@@ -74,7 +75,8 @@ struct nova_op *nova_cmd_migrate(struct nova_host *host, const struct nova_ident
 	json_t *answer;
 
 	if (!entry ||
-	    check_migratable(host, entry, json_string_value(json_object_get(args, "mode")), peer, err) < 0)
+	    check_migratable(host, entry, json_string_value(json_object_get(args, "mode")), peer, err) < 0 ||
+	    nova_replicates_check_idle(entry, err) < 0)
 		return NULL;
 	job = nova_job_new(host, "migrate", "source", who, entry->name, args, err);
 	if (!job)

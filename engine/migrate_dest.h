@@ -20,6 +20,7 @@ struct nova_incoming {
 	struct nova_session *session;    /* owned */
 	struct nova_job *job;            /* borrowed: the reservation made here */
 	struct nova_remote *remote;      /* owned: commands came over it */
+	struct nova_reception *reception; /* borrowed: a point of a replica that comes over it */
 	char peer[NOVA_NAME_MAX + 1];    /* "": a user, who may have commands executed and nothing else */
 };
 

@@ -95,7 +95,7 @@ int nova_disks_in_channel(
 		return nova_error_set(err, NOVA_INVALID, "channel %u belongs to no disk that is expected", id);
 	}
 	disk->way = nova_disk_in_new(disks->host->base, disks->host->plugins->links, channel, disks->path, disk->name,
-	    disk->seed, &way_events, disk, err);
+	    disk->seed, NULL, &way_events, disk, err);
 	return disk->way ? 0 : -1;
 }
 

@@ -4,6 +4,7 @@
  * Whatever a peer says is checked here; what it starts are the rows of migrate_dest.c.
  */
 #include "config.h"
+#include "replicate.h"
 
 #include "migrate_dest.h"
 
@@ -322,6 +323,12 @@ static void session_request(void *arg, const char *command, json_t *args, struct
 			incoming->ops->answer(request, NULL, &err);
 		return;
 	}
+	if (!strncmp(command, "replica-", 8) && incoming->peer[0] && !incoming->job) {
+		if (nova_replica_request(incoming->host, incoming->peer, incoming->ops->from(incoming->session), &incoming->reception,
+			command, args, request, &err) < 0)
+			incoming->ops->answer(request, NULL, &err);
+		return;
+	}
 	nova_error_set(&err, NOVA_INVALID, "%s does not know the request '%.40s'", nova_host_name(incoming->host), command);
 	if (!incoming->peer[0])
 		nova_error_set(&err, NOVA_REFUSED, "%.40s is for hosts that are peers of %s", command,
@@ -345,6 +352,10 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 
 	if (id == NOVA_PROBE_CHANNEL && !incoming->job) {
 		nova_probe_accept(incoming->ops, channel);
+		return;
+	}
+	if (kind == NOVA_CHANNEL_DISK && incoming->reception) {
+		nova_reception_channel(incoming->reception, id, channel);
 		return;
 	}
 	if (id == NOVA_BASELINE_CHANNEL && dest && nova_job_at(incoming->job, "receive")) {
@@ -376,6 +387,8 @@ static void session_state(void *arg, const char *state, json_t *data)
 static void incoming_free(struct nova_incoming *incoming)
 {
 	TAILQ_REMOVE(&incoming->host->incomings, incoming, link);
+	if (incoming->reception)
+		nova_reception_drop(nova_reception_replica(incoming->reception));
 	nova_remote_free(incoming->remote);
 	incoming->ops->free(incoming->session);
 	free(incoming);
@@ -387,6 +400,10 @@ static void session_closed(void *arg, const struct nova_error *err)
 	struct nova_job *job = incoming->job;
 	struct nova_error why = *err;
 
+	if (incoming->reception) {
+		nova_error_prefix(&why, "link from %s", incoming->peer);
+		nova_reception_lost(nova_take(&incoming->reception), &why);
+	}
 	if (job) {
 		struct nova_dest *dest = job->ctx;
 

@@ -282,6 +282,14 @@ enum nova_verb {
 	NOVA_VERB_MIRROR_END,    /* {count} or {cancel}: the copies are whole (guest stopped), or given up */
 	NOVA_VERB_MIRROR_IN,     /* {copies} -> {path, disks:[{disk, sync, seed}]}: an NBD server of the new disks */
 	NOVA_VERB_MIRROR_IN_END, /* {} -> {}: no more of that */
+	NOVA_VERB_POINT_CLEAR,    /* {prefix, keep, disks} -> {marks}: nothing is left of a point, but for marks to keep */
+	NOVA_VERB_POINT_MARK,     /* {mark, disks} -> {}: from now on note what the guest writes */
+	NOVA_VERB_POINT_TAKE,     /* {since, mark, disks} -> {disks, consistency}: what was written since a mark, at one instant */
+	NOVA_VERB_POINT_SEND,     /* {disks:[{disk, path}]} -> {}: what was taken, into the NBD servers at these sockets */
+	NOVA_VERB_REPLICA_MAKE,   /* {path, size, backing} -> {}: an image; no guest */
+	NOVA_VERB_REPLICA_SERVE,  /* {path, format, socket, export, writable} -> {}: until its client goes; no guest */
+	NOVA_VERB_REPLICA_MERGE,  /* {path, into, above} -> {}: an overlay becomes part of what is below it; no guest */
+	NOVA_VERB_REPLICA_EXPORT, /* {path, file} -> {bytes}: an image with all that is below it as one file; no guest */
 	NOVA_VERBS
 };
 NOVA_PUBLIC const char *nova_verb_name(enum nova_verb verb);

@@ -6,6 +6,7 @@
  *   create, adopt         undone from the row it was at
  *   delete                gone on with
  *   one-call verbs        ended as "interrupted": the guest's state is asked anew
+ *   failover              before the guest is started: undone; from then on: gone on with
  *   migrate, source       before handover: undone; at handover: in doubt; after: gone on with
  *   migrate, destination  decided committed: gone on with; otherwise undone
  *
@@ -13,7 +14,7 @@
  * used, journal.c looks for more guests and no job is taken up.
  */
 #include "cleanup.h"
-#include "host.h"
+#include "replicate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -143,6 +144,31 @@ static int resume_migration(struct nova_host *host, const struct nova_job_row *r
 	return source ? nova_source_recover(job, row->step, err) : nova_dest_recover(job, row->step, err);
 }
 
+/* Before the guest was started: undone. From then on it may run. */
+static int resume_failover(struct nova_host *host, const struct nova_job_row *row, struct nova_error *err)
+{
+	struct nova_job *job = load_job(host, row, "failover", "local", err);
+	const char *step = first_or(row->step, nova_failover_steps);
+	bool forwards = !strcmp(step, "tell") || (!strcmp(step, "start") && !row->undoing);
+
+	if (!job)
+		return -1;
+	if (nova_failover_attach(job, err) < 0) {
+		nova_job_free(job);
+		return -1;
+	}
+	return nova_job_start(job, nova_failover_steps, step, !forwards, err);
+}
+
+static int resume_one(struct nova_host *host, const struct nova_job_row *row, struct nova_error *err)
+{
+	if (!strcmp(row->kind, "migrate"))
+		return resume_migration(host, row, err);
+	if (!strcmp(row->kind, "failover"))
+		return resume_failover(host, row, err);
+	return resume_local(host, row, err);
+}
+
 static int resume_job(void *arg, const struct nova_job_row *row)
 {
 	struct nova_host *host = arg;
@@ -150,7 +176,7 @@ static int resume_job(void *arg, const struct nova_job_row *row)
 
 	nova_host_log(host, NOVA_LOG_INFO, "%s %s %s had not ended (at %s)", row->id, row->kind,
 	    row->guest ? row->guest : "", row->step ? row->step : "its start");
-	if (strcmp(row->kind, "migrate") ? resume_local(host, row, &err) < 0 : resume_migration(host, row, &err) < 0)
+	if (resume_one(host, row, &err) < 0)
 		nova_host_log(host, NOVA_LOG_ERROR, "%s could not be taken up: %s", row->id, err.text);
 	return 0;
 }

@@ -18,7 +18,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define HELP "stop the daemon and mend it (sqlite3 FILE .recover), or put it aside and begin a new one: novacron journal renew"
 
 static const char *const decision_names[] = { "undecided", "committed", "aborted" };
@@ -159,6 +159,7 @@ static const char *const schema[] = {
 	"started_ms integer, ended_ms integer)",
 	"create index if not exists jobs_token on jobs (token)",
 	"create table if not exists decisions (token text primary key, decision text) without rowid",
+	"create table if not exists replicas (key text primary key, body text) without rowid",
 };
 
 static int pragma_row(sqlite3_stmt *statement, void *fn, void *arg)
@@ -539,6 +540,30 @@ int nova_store_decide(
 int nova_store_decision_forget(struct nova_store *store, const char *token, struct nova_error *err)
 {
 	return execute(store, err, "delete from decisions where token=?", "s", token);
+}
+
+/* ---- replicas ---- */
+
+int nova_store_replica_put(struct nova_store *store, const char *key, json_t *body, struct nova_error *err)
+{
+	return execute(store, err, "insert or replace into replicas values (?,?)", "sj", key, body);
+}
+
+int nova_store_replica_delete(struct nova_store *store, const char *key, struct nova_error *err)
+{
+	return execute(store, err, "delete from replicas where key=?", "s", key);
+}
+
+static int replica_row(sqlite3_stmt *statement, void *fn, void *arg)
+{
+	NOVA_AUTOJSON json_t *body = column_json(statement, 1);
+
+	return ((nova_replica_row_fn)fn)(arg, column(statement, 0), body);
+}
+
+int nova_store_replicas(struct nova_store *store, nova_replica_row_fn fn, void *arg, struct nova_error *err)
+{
+	return query(store, err, replica_row, (void *)fn, arg, "select key, body from replicas order by key", "");
 }
 
 /* ---- facts and transactions ---- */

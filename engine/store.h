@@ -138,6 +138,16 @@ int nova_store_decision(
 /* Nobody will ask any more. */
 int nova_store_decision_forget(struct nova_store *store, const char *token, struct nova_error *err);
 
+/* ---- replicas: what is replicated from here, and what is kept here for others --------------------- */
+
+/* Insert or replace; key and body are borrowed. */
+int nova_store_replica_put(struct nova_store *store, const char *key, json_t *body, struct nova_error *err);
+/* One that is not there is fine. */
+int nova_store_replica_delete(struct nova_store *store, const char *key, struct nova_error *err);
+/* -1 stops, and is the answer then. */
+typedef int (*nova_replica_row_fn)(void *arg, const char *key, json_t *body);
+int nova_store_replicas(struct nova_store *store, nova_replica_row_fn fn, void *arg, struct nova_error *err);
+
 /* ---- a few facts by key -------------------------------------------------------------------------- */
 
 int nova_store_meta_set(struct nova_store *store, const char *key, const char *value, struct nova_error *err);

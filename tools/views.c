@@ -19,6 +19,7 @@ static const struct view {
 	{ "jobs", "job kind guest peer side who step outcome started_ms ended_ms", "no jobs" },
 	{ "peers", "name address answers rtt_us about.version why", "no peers are configured" },
 	{ "audit", "time who command args outcome ms from job error", "the log is empty" },
+	{ "replicate", "guest side state peer every_ms newest lag_ms rpo_ms late owner", "nothing is replicated" },
 	{ "baseline", "guest owner size_bytes pages age_ms used_ms peer side id", "no baselines are kept" },
 	{ "show", "name state driver owner uuid job created_ms needs", NULL },
 	{ "relay", "connections raw_bytes wire_bytes ratio total_ms", NULL },

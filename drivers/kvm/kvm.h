@@ -15,7 +15,7 @@
  *   carry.c     disks that move with their guest
  *   backing.c   and their backing files
  *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c estimate.c
- *   mirror.c exports.c                           the verbs
+ *   mirror.c exports.c point.c replica.c         the verbs
  *
  * guest->runtime holds: pid, start_time, qmp (socket), migration {role, was_running, status}, snapshots,
  * disks_elsewhere (the other side of a migration owns the disks: never delete them), and "changed": members
@@ -75,6 +75,9 @@ const char *kvm_qemu_img(const struct kvm *kvm);
 /* A program that reads images: confined to the roots (confined.c). As nova_child_run(). */
 struct nova_op *kvm_run_confined(
     const struct kvm *kvm, const char *const argv[], nova_done_fn done, void *arg, struct nova_error *err);
+/* The same, for as long as it takes, with a directory for its socket. */
+struct nova_op *kvm_serve_confined(const struct kvm *kvm, const char *const argv[], const char *directory,
+    nova_done_fn done, void *arg, struct nova_error *err);
 
 /* ---- tasks: a verb as a table of rows (task.c) ---- */
 
@@ -359,7 +362,9 @@ json_t *kvm_carry_leave(const struct nova_guest *guest, const json_t *carried, b
 enum nova_step_result kvm_backing_describe(struct nova_run *run, void *ctx, struct nova_error *err);
 enum nova_step_result kvm_backing_find(struct nova_run *run, void *ctx, struct nova_error *err);
 int kvm_hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err);
-/* mirror.c: a job's end, as the engine's DISK_MIRROR event. */
+/* mirror.c: what is in the device of a disk ({disk, file}), of query-block's answer; NULL: QEMU has no such disk. */
+const json_t *kvm_disk_inserted(const json_t *devices, const json_t *disk);
+/* A job's end, as the engine's DISK_MIRROR event. */
 void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data);
 
 /* ---- verbs ---- */
@@ -395,5 +400,13 @@ KVM_VERB(mirror_query);
 KVM_VERB(mirror_end);
 KVM_VERB(mirror_in);
 KVM_VERB(mirror_in_end);
+KVM_VERB(point_clear);
+KVM_VERB(point_mark);
+KVM_VERB(point_take);
+KVM_VERB(point_send);
+KVM_VERB(replica_make);
+KVM_VERB(replica_serve);
+KVM_VERB(replica_merge);
+KVM_VERB(replica_export);
 
 #endif

@@ -188,7 +188,13 @@ KVM_VERB(start)
 static enum nova_step_result match_power_off(
     struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
 {
-	bool over = strcmp(event, "EXIT") == 0 || strcmp(event, "TIMEOUT") == 0;
+	bool keep = json_is_true(json_object_get(task->args, "keep"));
+	bool over = strcmp(event, "EXIT") == 0 || strcmp(event, "TIMEOUT") == 0 || (keep && strcmp(event, "STOP") == 0);
+
+	if (keep && strcmp(event, "EXIT") == 0) {
+		nova_error_set(err, NOVA_REFUSED, "QEMU ended with its guest");
+		return NOVA_STEP_FAILED;
+	}
 
 	if (strcmp(event, "TIMEOUT") == 0)
 		json_object_set_new(
@@ -234,16 +240,34 @@ static enum nova_step_result tell_stopped(struct nova_run *run, void *ctx, struc
 	return NOVA_STEP_DONE;
 }
 
+/* The guest powers off, its QEMU stays, halted: what it notes of the disks does not get lost. */
+static enum nova_step_result keep_hypervisor(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "set-action", json_pack("{s:s}", "shutdown", "pause"), NULL, err);
+}
+
+static enum nova_step_result halt_hypervisor(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "stop", NULL, NULL, err);
+}
+
 KVM_VERB(stop)
 {
+	static const struct nova_step keep_rows[] = {
+		{ "keep", keep_hypervisor, NULL, kvm_task_stop_waiting },
+		{ "power down", power_down, NULL, kvm_task_stop_waiting },
+		{ "halt", halt_hypervisor, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
 	static const struct nova_step rows[] = {
 		{ "power down", power_down, NULL, kvm_task_stop_waiting },
 		{ "quit", kvm_quit_row, NULL, kvm_task_stop_waiting },
 		{ "tell", tell_stopped },
 		{ NULL },
 	};
+	bool keep = json_is_true(json_object_get(args, "keep"));
 
-	return kvm_task_new(self, guest, args, rows, done, arg, err);
+	return kvm_task_new(self, guest, args, keep ? keep_rows : rows, done, arg, err);
 }
 
 /* ---- pause, resume -------------------------------------------------------------------------------- */

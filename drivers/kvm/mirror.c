@@ -166,7 +166,7 @@ KVM_VERB(mirror_end)
 /* ---- start ----------------------------------------------------------------------------------------------- */
 
 /* The node that a disk's device uses now: snapshots change it. */
-static const char *node_of(const json_t *devices, const char *disk)
+static const json_t *inserted_of(const json_t *devices, const char *disk)
 {
 	char device[64];
 	json_t *block;
@@ -175,12 +175,12 @@ static const char *node_of(const json_t *devices, const char *disk)
 	snprintf(device, sizeof(device), "/%s-device/", disk);
 	json_array_foreach ((json_t *)devices, i, block)
 		if (strstr(kvm_spec_text(block, "qdev") ?: "", device))
-			return kvm_spec_text(json_object_get(block, "inserted"), "node-name");
+			return json_object_get(block, "inserted");
 	return NULL;
 }
 
 /* One that somebody else started names its devices otherwise: then the file tells. */
-static const char *node_of_file(const json_t *devices, const char *path)
+static const json_t *inserted_of_file(const json_t *devices, const char *path)
 {
 	json_t *block;
 	size_t i;
@@ -189,9 +189,16 @@ static const char *node_of_file(const json_t *devices, const char *path)
 		const json_t *inserted = json_object_get(block, "inserted");
 
 		if (path && strcmp(kvm_spec_text(inserted, "file") ?: "", path) == 0)
-			return kvm_spec_text(inserted, "node-name");
+			return inserted;
 	}
 	return NULL;
+}
+
+const json_t *kvm_disk_inserted(const json_t *devices, const json_t *disk)
+{
+	const json_t *inserted = inserted_of(devices, kvm_spec_text(disk, "disk") ?: "");
+
+	return inserted ? inserted : inserted_of_file(devices, kvm_spec_text(disk, "file"));
 }
 
 static enum nova_step_result blocks_known(struct kvm_task *task, json_t *value, struct nova_error *err)
@@ -201,7 +208,7 @@ static enum nova_step_result blocks_known(struct kvm_task *task, json_t *value, 
 
 	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
 		const char *name = kvm_spec_text(disk, "disk") ?: "";
-		const char *node = node_of(value, name) ?: node_of_file(value, kvm_spec_text(disk, "file"));
+		const char *node = kvm_spec_text(kvm_disk_inserted(value, disk), "node-name");
 
 		if (!node) {
 			nova_error_set(err, NOVA_REFUSED, "QEMU has no %s", name);

@@ -17,7 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#define BACKING_DEPTH_MAX 16
+#define BACKING_DEPTH_MAX 64
 #define BACKING_NAME_MAX 1023 /* qcow2's own limit */
 
 static int64_t size_of(int fd, const char *what, const char *path, struct nova_error *err)

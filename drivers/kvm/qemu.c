@@ -27,9 +27,11 @@
 /* What this driver ever says to a QEMU. Nothing here runs programs on the host or opens a URI of a caller. */
 static const char *const allowed[] = {
 	"balloon",
+	"block-dirty-bitmap-remove",
 	"block-export-add",
 	"block-job-cancel",
 	"blockdev-add",
+	"blockdev-backup",
 	"blockdev-del",
 	"blockdev-mirror",
 	"blockdev-snapshot-sync",
@@ -73,6 +75,7 @@ static const char *const allowed[] = {
 	"query-uuid",
 	"query-version",
 	"quit",
+	"set-action",
 	"snapshot-load",
 	"snapshot-save",
 	"stop",

@@ -18,6 +18,8 @@ long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/in
 	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
 	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
 	tests/integration/resume_postcopy.sh tests/integration/resume_switchover.sh tests/integration/doubt.sh
+# A replica far away.
+long_tests += tests/integration/replicate.sh
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)

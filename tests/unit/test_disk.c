@@ -157,7 +157,7 @@ static void way_open(struct way *way, bool with_seed)
 	    way->loop.base, &links, &a->channel, NOVA_CODEC_LZ4, &out_events, way, &err);
 	assert_non_null(way->out);
 	way->in = nova_disk_in_new(way->loop.base, &links, &b->channel, way->server_socket, "disk0",
-	    with_seed ? "seed-disk0" : NULL, &in_events, way, &err);
+	    with_seed ? "seed-disk0" : NULL, NULL, &in_events, way, &err);
 	if (!way->in)
 		fail_msg("%s", err.text);
 	LOOP_UNTIL(&way->loop, way->ready || way->ended_in || way->ended_out);

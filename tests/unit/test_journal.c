@@ -62,7 +62,7 @@ static void overwrite(const char *path, off_t at, size_t length)
 
 static void damage_inside(const char *path)
 {
-	overwrite(path, 6 * 4096, 2 * 4096);
+	overwrite(path, 7 * 4096, 2 * 4096);
 }
 
 static void no_database(const char *path)

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * point.c - what a running guest's disks hold at one instant, for a replica: POINT_MARK, POINT_TAKE, POINT_SEND,
+ * POINT_CLEAR.
+ *
+ * A mark is a dirty bitmap of the same name on each disk, added to all of them in one transaction: it notes what
+ * was written since. A point is taken in one transaction, too: a new mark, and for each disk a backup job
+ * ("point-diskN") that copies what was written since the old mark into a staging image beside the disk
+ * (DISK.nova-point). The guest's writes wait for that local copy only, never for the link. Sending ("send-diskN")
+ * copies what the staging images hold to the NBD servers at our sockets, holes and zeroes as such. Marks are never
+ * changed once made: whoever keeps the replica says which of its points is the newest, the mark of that one is what
+ * the next point starts from, and all others are removed. So whatever fails, nothing is forgotten; a mark that is
+ * gone (QEMU ended) costs a comparison of the whole disk.
+ */
+#include "kvm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define STAGING ".nova-point"
+#define PIECE 65536 /* what a mark notes, and a job copies, at once */
+
+static bool is_job(const char *job)
+{
+	return job && (strncmp(job, "point-disk", 10) == 0 || strncmp(job, "send-disk", 9) == 0);
+}
+
+static json_t *disk_at(const struct kvm_task *task, size_t at)
+{
+	return json_array_get(json_object_get(task->args, "disks"), at);
+}
+
+static size_t next_of(struct kvm_task *task)
+{
+	size_t at = (size_t)kvm_spec_int(task->notes, "at");
+
+	json_object_set_new(task->notes, "at", json_integer((json_int_t)at + 1));
+	return at;
+}
+
+static void begin_loop(struct kvm_task *task)
+{
+	json_object_set_new(task->notes, "at", json_integer(0));
+}
+
+static json_t *staging_of(const json_t *disk)
+{
+	return json_sprintf("%s" STAGING, kvm_spec_text(disk, "file"));
+}
+
+/* ---- waiting for jobs: notes.jobs are those that must end, notes.ended those that did, with their error ("") ---- */
+
+static bool all_ended(const struct kvm_task *task)
+{
+	json_t *job;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->notes, "jobs"), i, job)
+		if (!json_object_get(json_object_get(task->notes, "ended"), json_string_value(job)))
+			return false;
+	return json_object_get(task->notes, "jobs") != NULL;
+}
+
+static enum nova_step_result judge(struct kvm_task *task, struct nova_error *err)
+{
+	const char *job;
+	json_t *error;
+
+	if (json_is_true(json_object_get(task->notes, "cancelling")))
+		return NOVA_STEP_DONE;
+	json_object_foreach (json_object_get(task->notes, "ended"), job, error)
+		if (*json_string_value(error)) {
+			nova_error_set(err, NOVA_REFUSED, "QEMU's job %s: %s", job, json_string_value(error));
+			return NOVA_STEP_FAILED;
+		}
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result match_end(struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
+{
+	const char *job = kvm_spec_text(data, "device");
+	bool cancelled = strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
+
+	if (!is_job(job) || (!cancelled && strcmp(event, "BLOCK_JOB_COMPLETED") != 0))
+		return NOVA_STEP_WAIT;
+	json_object_set_new(json_object_get(task->notes, "ended"), job,
+	    json_string(cancelled ? "cancelled" : kvm_spec_text(data, "error") ?: ""));
+	json_object_set(json_object_get(task->notes, "copied"), job, json_object_get(data, "len"));
+	return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+}
+
+static enum nova_step_result listen_for_jobs(struct kvm_task *task, struct nova_error *err)
+{
+	json_object_del(task->notes, "jobs");
+	json_object_set_new(task->notes, "ended", json_object());
+	json_object_set_new(task->notes, "copied", json_object());
+	return kvm_task_listen(task, match_end, 0, err);
+}
+
+static enum nova_step_result cancel_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *jobs = json_object_get(task->notes, "jobs");
+	size_t at = next_of(task);
+
+	if (at >= json_array_size(jobs))
+		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+	return kvm_task_try(task, "block-job-cancel",
+	    json_pack("{s:O,s:b}", "device", json_array_get(jobs, at), "force", 1), cancel_next, err);
+}
+
+static enum nova_step_result jobs_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *jobs = json_array(), *job;
+	size_t i;
+
+	json_array_foreach (value, i, job)
+		if (is_job(kvm_spec_text(job, "device")))
+			json_array_append(jobs, json_object_get(job, "device"));
+	json_object_set_new(task->notes, "jobs", jobs);
+	if (json_array_size(jobs))
+		return cancel_next(task, NULL, err);
+	kvm_task_stop_waiting(NULL, task);
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result cancel_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (!kvm_guest_live(task->guest))
+		return NOVA_STEP_DONE;
+	begin_loop(task);
+	json_object_set_new(task->notes, "cancelling", json_true());
+	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	return kvm_task_qmp(task, "query-block-jobs", NULL, jobs_known, err);
+}
+
+/* ---- nodes and files of a point ---- */
+
+/* Targets first: they are all that is above a staging image. */
+static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	int at = (int)next_of(task);
+	static const char *const kinds[] = { "target", "staging" };
+
+	if (at == 2 * KVM_DISKS_MAX)
+		return NOVA_STEP_DONE;
+	return kvm_task_try(task, "blockdev-del",
+	    json_pack("{s:o}", "node-name", json_sprintf("point-disk%d-%s", at / 2, kinds[at % 2])), remove_next, err);
+}
+
+static enum nova_step_result remove_nodes(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	begin_loop(ctx);
+	return kvm_guest_live(((struct kvm_task *)ctx)->guest) ? remove_next(ctx, NULL, err) : NOVA_STEP_DONE;
+}
+
+static enum nova_step_result remove_files(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		NOVA_AUTOJSON json_t *path = staging_of(disk);
+
+		unlink(json_string_value(path));
+	}
+	return NOVA_STEP_DONE;
+}
+
+/* ---- marks ---- */
+
+/* Those that every disk has; the others, and all but `keep` if that is given, go to notes.old: [node, name]. */
+static bool on_all(json_t *nodes, const char *mark)
+{
+	json_t *marks;
+	const char *node;
+
+	json_object_foreach (nodes, node, marks)
+		if (!json_object_get(marks, mark))
+			return false;
+	return true;
+}
+
+static enum nova_step_result unmark_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const json_t *old = json_array_get(json_object_get(task->notes, "old"), next_of(task));
+
+	if (!old)
+		return NOVA_STEP_DONE;
+	return kvm_task_try(task, "block-dirty-bitmap-remove",
+	    json_pack("{s:O,s:O}", "node", json_array_get(old, 0), "name", json_array_get(old, 1)), unmark_next, err);
+}
+
+static enum nova_step_result sort_marks(struct kvm_task *task, json_t *nodes, struct nova_error *err)
+{
+	const char *keep = kvm_spec_text(task->args, "keep"), *node, *mark;
+	json_t *old = json_array(), *left = json_object(), *marks, *ignored;
+
+	json_object_foreach (nodes, node, marks)
+		json_object_foreach (marks, mark, ignored)
+			if (!on_all(nodes, mark) || (keep && strcmp(mark, keep) != 0))
+				json_array_append_new(old, json_pack("[s,s]", node, mark));
+			else
+				json_object_set_new(left, mark, json_true());
+	json_object_set_new(task->notes, "old", old);
+	json_object_set_new(task->result, "marks", json_array());
+	json_object_foreach (left, mark, ignored)
+		json_array_append_new(json_object_get(task->result, "marks"), json_string(mark));
+	json_decref(left);
+	begin_loop(task);
+	return unmark_next(task, NULL, err);
+}
+
+static enum nova_step_result marks_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	NOVA_AUTOJSON json_t *nodes = json_object();
+	const char *prefix = kvm_spec_text(task->args, "prefix") ?: "";
+	json_t *disk, *bitmap;
+	size_t i, j;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		const json_t *inserted = kvm_disk_inserted(value, disk);
+		json_t *marks = json_object();
+
+		json_object_set_new(nodes, kvm_spec_text(inserted, "node-name") ?: "", marks);
+		json_array_foreach (json_object_get(inserted, "dirty-bitmaps"), j, bitmap)
+			if (strncmp(kvm_spec_text(bitmap, "name") ?: "", prefix, strlen(prefix)) == 0 &&
+			    !json_is_true(json_object_get(bitmap, "inconsistent")))
+				json_object_set_new(marks, kvm_spec_text(bitmap, "name") ?: "", json_true());
+	}
+	return sort_marks(task, nodes, err);
+}
+
+static enum nova_step_result look_at_marks(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	json_object_set_new(task->result, "marks", json_array());
+	return kvm_guest_live(task->guest) ? kvm_task_qmp(task, "query-block", NULL, marks_known, err) : NOVA_STEP_DONE;
+}
+
+KVM_VERB(point_clear)
+{
+	static const struct nova_step rows[] = {
+		{ "jobs", cancel_jobs, NULL, kvm_task_stop_waiting, 30000 },
+		{ "nodes", remove_nodes, NULL, kvm_task_stop_waiting, 30000 },
+		{ "files", remove_files },
+		{ "marks", look_at_marks, NULL, kvm_task_stop_waiting, 30000 },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- mark ---- */
+
+static enum nova_step_result nodes_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		const char *node = kvm_spec_text(kvm_disk_inserted(value, disk), "node-name");
+
+		if (!node) {
+			nova_error_set(err, NOVA_REFUSED, "QEMU has no %s", kvm_spec_text(disk, "disk") ?: "such disk");
+			return NOVA_STEP_FAILED;
+		}
+		json_object_set_new(disk, "node", json_string(node));
+	}
+	return NOVA_STEP_DONE;
+}
+
+static enum nova_step_result find_nodes(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return kvm_task_qmp(ctx, "query-block", NULL, nodes_known, err);
+}
+
+static void add_marks(const struct kvm_task *task, json_t *actions)
+{
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk)
+		json_array_append_new(actions,
+		    json_pack("{s:s,s:{s:O,s:O,s:i}}", "type", "block-dirty-bitmap-add", "data", "node",
+		        json_object_get(disk, "node"), "name", json_object_get(task->args, "mark"), "granularity", PIECE));
+}
+
+static enum nova_step_result mark(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	json_t *actions = json_array();
+
+	add_marks(ctx, actions);
+	return kvm_task_qmp(ctx, "transaction", json_pack("{s:o}", "actions", actions), NULL, err);
+}
+
+KVM_VERB(point_mark)
+{
+	static const struct nova_step rows[] = {
+		{ "nodes", find_nodes, NULL, kvm_task_stop_waiting },
+		{ "mark", mark, NULL, kvm_task_stop_waiting },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- take ---- */
+
+static enum nova_step_result make_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	size_t at = next_of(task);
+	const json_t *disk = disk_at(task, at);
+	NOVA_AUTOJSON json_t *path = NULL;
+	char size[32];
+	const char *argv[] = { kvm_qemu_img(task->kvm), "create", "-q", "-f", "qcow2", NULL, size, NULL };
+
+	if (value && nova_child_check("qemu-img", value, err) < 0)
+		return NOVA_STEP_FAILED;
+	if (at > 0) {
+		path = staging_of(disk_at(task, at - 1));
+		if (kvm_hand_to_user(task->kvm, json_string_value(path), err) < 0)
+			return NOVA_STEP_FAILED;
+		json_decref(nova_take(&path));
+	}
+	if (!disk)
+		return NOVA_STEP_DONE;
+	path = staging_of(disk);
+	if (kvm_path_creatable(task->kvm->roots, "staging image", json_string_value(path), err) < 0)
+		return NOVA_STEP_FAILED;
+	argv[5] = json_string_value(path);
+	snprintf(size, sizeof(size), "%lld", (long long)kvm_spec_int(disk, "size"));
+	return kvm_task_run_program(task, argv, make_next, err);
+}
+
+static enum nova_step_result make_staging(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	begin_loop(ctx);
+	return make_next(ctx, NULL, err);
+}
+
+static enum nova_step_result open_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const json_t *disk = disk_at(task, next_of(task));
+
+	if (!disk)
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "blockdev-add",
+	    json_pack("{s:s,s:o,s:s,s:{s:s,s:o}}", "driver", "qcow2", "node-name",
+	        json_sprintf("point-%s-staging", kvm_spec_text(disk, "disk")), "discard", "unmap", "file", "driver", "file",
+	        "filename", staging_of(disk)),
+	    open_next, err);
+}
+
+static enum nova_step_result open_staging(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	begin_loop(ctx);
+	return open_next(ctx, NULL, err);
+}
+
+static enum nova_step_result undo_staging(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	remove_files(run, ctx, err);
+	return remove_nodes(run, ctx, err);
+}
+
+/* Everything in it happens at one instant of the guest. */
+static enum nova_step_result take(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	json_t *actions = json_array(), *jobs = json_array(), *disk;
+	size_t i;
+
+	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	add_marks(task, actions);
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		json_t *job = json_sprintf("point-%s", kvm_spec_text(disk, "disk"));
+
+		json_array_append(jobs, job);
+		json_array_append_new(actions,
+		    json_pack("{s:s,s:{s:o,s:O,s:o,s:s,s:O,s:s}}", "type", "blockdev-backup", "data", "job-id", job, "device",
+		        json_object_get(disk, "node"), "target", json_sprintf("point-%s-staging", kvm_spec_text(disk, "disk")),
+		        "sync", "bitmap", "bitmap", json_object_get(task->args, "since"), "bitmap-mode", "never"));
+	}
+	json_object_set_new(task->notes, "jobs", jobs);
+	return kvm_task_qmp(task, "transaction", json_pack("{s:o}", "actions", actions), NULL, err);
+}
+
+static enum nova_step_result tell_taken(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	json_t *disks = json_array(), *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
+		NOVA_AUTOJSON json_t *job = json_sprintf("point-%s", kvm_spec_text(disk, "disk"));
+
+		json_array_append_new(disks,
+		    json_pack("{s:O,s:I}", "disk", json_object_get(disk, "disk"), "bytes",
+		        (json_int_t)kvm_spec_int(json_object_get(task->notes, "copied"), json_string_value(job))));
+	}
+	json_object_set_new(task->result, "disks", disks);
+	json_object_set_new(task->result, "consistency", json_string("crash"));
+	return NOVA_STEP_DONE;
+}
+
+KVM_VERB(point_take)
+{
+	static const struct nova_step rows[] = {
+		{ "nodes", find_nodes, NULL, kvm_task_stop_waiting },
+		{ "staging", make_staging, undo_staging, kvm_task_stop_waiting },
+		{ "open", open_staging, NULL, kvm_task_stop_waiting },
+		{ "take", take, cancel_jobs, kvm_task_stop_waiting },
+		{ "tell", tell_taken },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}
+
+/* ---- send ---- */
+
+static enum nova_step_result connect_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const json_t *disk = disk_at(task, next_of(task));
+
+	if (!disk)
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "blockdev-add",
+	    json_pack("{s:s,s:o,s:{s:s,s:O},s:s,s:s,s:s}", "driver", "nbd", "node-name",
+	        json_sprintf("point-%s-target", kvm_spec_text(disk, "disk")), "server", "type", "unix", "path",
+	        json_object_get(disk, "path"), "export", "", "discard", "unmap", "detect-zeroes", "unmap"),
+	    connect_next, err);
+}
+
+static enum nova_step_result connect_targets(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	begin_loop(ctx);
+	return connect_next(ctx, NULL, err);
+}
+
+static enum nova_step_result copy_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	const json_t *disk = disk_at(task, next_of(task));
+	const char *name = kvm_spec_text(disk, "disk");
+
+	if (!disk)
+		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+	return kvm_task_qmp(task, "blockdev-backup",
+	    json_pack("{s:o,s:o,s:o,s:s}", "job-id", json_sprintf("send-%s", name), "device",
+	        json_sprintf("point-%s-staging", name), "target", json_sprintf("point-%s-target", name), "sync", "top"),
+	    copy_next, err);
+}
+
+static enum nova_step_result copy_out(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+	json_t *jobs = json_array(), *disk;
+	size_t i;
+
+	begin_loop(task);
+	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	json_array_foreach (json_object_get(task->args, "disks"), i, disk)
+		json_array_append_new(jobs, json_sprintf("send-%s", kvm_spec_text(disk, "disk")));
+	json_object_set_new(task->notes, "jobs", jobs);
+	return copy_next(task, NULL, err);
+}
+
+KVM_VERB(point_send)
+{
+	static const struct nova_step rows[] = {
+		{ "targets", connect_targets, remove_nodes, kvm_task_stop_waiting },
+		{ "copy", copy_out, cancel_jobs, kvm_task_stop_waiting },
+		{ "close", remove_nodes, NULL, kvm_task_stop_waiting },
+		{ "files", remove_files },
+		{ NULL },
+	};
+
+	return kvm_task_new(self, guest, args, rows, done, arg, err);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_pace.c - when points of a replica are due, late, and gone.
+ */
+#include "engine/pace.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void due_once_an_interval(void **state)
+{
+	assert_int_equal(nova_pace_next(15000, -1, 7, 0), 7);
+	assert_int_equal(nova_pace_next(15000, 1000, 4000, 0), 16000);
+	assert_int_equal(nova_pace_next(15000, 1000, 16000, 0), 16000);
+	/* One that took longer than the interval is followed at once, and what was missed is not caught up. */
+	assert_int_equal(nova_pace_next(15000, 1000, 90000, 0), 90000);
+}
+
+static void failures_are_tried_again_sooner(void **state)
+{
+	assert_int_equal(nova_pace_next(15000, 1000, 2000, 1), 3000);
+	assert_int_equal(nova_pace_next(15000, 1000, 2000, 2), 4000);
+	assert_int_equal(nova_pace_next(15000, 1000, 2000, 4), 10000);
+	assert_int_equal(nova_pace_next(15000, 1000, 2000, 5), 17000);
+	assert_int_equal(nova_pace_next(15000, 1000, 2000, 4000000000u), 17000);
+	assert_int_equal(nova_pace_next(500, 1000, 2000, 1), 2500);
+}
+
+static void late_after_one_interval_more(void **state)
+{
+	assert_int_equal(nova_pace_limit(15000), 30000);
+	assert_false(nova_pace_late(15000, 1000, 31000));
+	assert_true(nova_pace_late(15000, 1000, 31001));
+	assert_false(nova_pace_late(15000, 1000, 500)); /* the clock was set back */
+}
+
+/* 'b': a base, 'B': a base on nothing before it that is held; 'w': whole, on the one before; 'W': whole, on nothing;
+ * 'h': whole, on the one before, held */
+static enum nova_thin thin(const char *points, unsigned keep)
+{
+	struct nova_thin_point found[16];
+	size_t count = strlen(points);
+
+	for (size_t i = 0; i < count; i++)
+		found[i] = (struct nova_thin_point) { .whole = points[i] != 'b' && points[i] != 'B',
+			.based = points[i] == 'w' || points[i] == 'h', .held = points[i] == 'h' || points[i] == 'B' };
+	return nova_thin(found, count, keep);
+}
+
+static void thinned(void **state)
+{
+	assert_int_equal(thin("", 3), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("b", 3), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("bw", 3), NOVA_THIN_MERGE); /* what is no point by itself goes at once */
+	assert_int_equal(thin("Ww", 3), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("Www", 3), NOVA_THIN_MERGE); /* so that there are three when the next one has come */
+	assert_int_equal(thin("Wwwww", 3), NOVA_THIN_MERGE);
+	/* The newest whole one stays until another one has come, however few are to be kept. */
+	assert_int_equal(thin("W", 1), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("Ww", 1), NOVA_THIN_MERGE);
+	assert_int_equal(thin("Wb", 1), NOVA_THIN_NOTHING);
+	/* After a comparison a new chain begins: the end of the old one is removed, not merged. */
+	assert_int_equal(thin("Wbw", 2), NOVA_THIN_REMOVE);
+	assert_int_equal(thin("Wbw", 3), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("bb", 3), NOVA_THIN_REMOVE);
+}
+
+static void held_images_stay(void **state)
+{
+	assert_int_equal(thin("hwww", 2), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("Whww", 2), NOVA_THIN_NOTHING); /* merging would take its images away */
+	assert_int_equal(thin("Wwhw", 2), NOVA_THIN_MERGE);
+	assert_int_equal(thin("Bww", 2), NOVA_THIN_NOTHING);
+}
+
+/* Whatever there is: thinning ends, never takes the newest whole point, and never more than it must. */
+static void every_short_history(void **state)
+{
+	static const char kinds[] = "bwWh";
+
+	for (unsigned code = 0; code < 4096; code++)
+		for (unsigned keep = 1; keep < 5; keep++) {
+			char points[7] = "";
+			size_t count = 6, steps = 0;
+			enum nova_thin what;
+
+			for (size_t i = 0; i < count; i++)
+				points[i] = kinds[code >> 2 * i & 3];
+			points[count] = 0;
+			if (points[0] == 'w')
+				points[0] = 'W';
+			while ((what = thin(points, keep)) != NOVA_THIN_NOTHING) {
+				size_t whole = 0;
+
+				assert_in_range(++steps, 1, count);
+				for (const char *p = points; *p; p++)
+					whole += *p != 'b';
+				assert_true(points[0] == 'b' || (whole >= 2 && whole >= keep));
+				assert_int_not_equal(points[0], 'h');
+				if (what == NOVA_THIN_MERGE) {
+					assert_true(points[1] == 'w');
+					points[1] = 'W';
+				} else {
+					assert_true(points[1] == 'W' || points[1] == 'b');
+				}
+				memmove(points, points + 1, strlen(points));
+			}
+		}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(due_once_an_interval),
+		cmocka_unit_test(failures_are_tried_again_sooner),
+		cmocka_unit_test(late_after_one_interval_more),
+		cmocka_unit_test(thinned),
+		cmocka_unit_test(held_images_stay),
+		cmocka_unit_test(every_short_history),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
