@@ -40,7 +40,7 @@ struct nova_replicate *nova_replicate_find(struct nova_host *host, const char *g
 	struct nova_replicate *replicate;
 
 	TAILQ_FOREACH (replicate, &host->replicates, link)
-		if (!strcmp(replicate->guest, guest))
+		if (!strcmp(replicate->guest, guest) && !replicate->deleted)
 			return replicate;
 	return NULL;
 }
@@ -230,19 +230,6 @@ int nova_replicates_check_idle(const struct nova_entry *entry, struct nova_error
 	    entry->name);
 }
 
-void nova_replicates_guest_gone(struct nova_host *host, struct nova_entry *entry)
-{
-	struct nova_replicate *replicate = nova_replicate_find(host, entry->name);
-
-	if (!replicate || !replicate->attempt)
-		return;
-	nova_attempt_drop(replicate);
-	if (!host->closing)
-		nova_replicate_pace(replicate);
-}
-
-/* ---- the table ---- */
-
 static struct nova_replicate *replicate_free(struct nova_replicate *replicate)
 {
 	struct nova_error why;
@@ -265,6 +252,27 @@ static struct nova_replicate *replicate_free(struct nova_replicate *replicate)
 	free(replicate);
 	return NULL;
 }
+
+void nova_replicates_guest_gone(struct nova_host *host, struct nova_entry *entry)
+{
+	struct nova_replicate *replicate, *next;
+
+	for (replicate = TAILQ_FIRST(&host->replicates); replicate; replicate = next) {
+		next = TAILQ_NEXT(replicate, link);
+		if (strcmp(replicate->guest, entry->name))
+			continue;
+		nova_op_drop(nova_take(&replicate->stopping));
+		if (replicate->deleted) {
+			replicate_free(replicate);
+			continue;
+		}
+		nova_attempt_drop(replicate);
+		if (!host->closing)
+			nova_replicate_pace(replicate);
+	}
+}
+
+/* ---- the table ---- */
 
 /* body is borrowed. */
 static struct nova_replicate *replicate_new(struct nova_host *host, json_t *body, struct nova_error *err)
@@ -367,9 +375,6 @@ static int check_create(struct nova_host *host, const struct nova_entry *entry, 
 {
 	const char *peer = text_of(args, "to");
 
-	if (json_is_true(json_object_get(args, "memory")))
-		return nova_error_set(err, NOVA_REFUSED,
-		    "points with memory are not supported: a fail-over boots the guest from its disks (leave --memory out)");
 	if (!peer[0] || !json_object_get(args, "every"))
 		return nova_error_set(err, NOVA_INVALID, "replicate create: say where to (--to PEER) and how often (--every TIME)");
 	if (!json_object_get(nova_config_get(host->config, "peers"), peer))
@@ -411,6 +416,33 @@ json_t *nova_replicate_create(struct nova_host *host, const struct nova_identity
 	return nova_replicate_json(replicate);
 }
 
+static void forgotten(void *arg, json_t *result, const struct nova_error *err)
+{
+	struct nova_replicate *replicate = arg;
+
+	replicate->stopping = NULL;
+	if (err)
+		nova_host_log(replicate->host, NOVA_LOG_WARNING, "guest %s keeps the notes of a replication that has ended: %s",
+		    replicate->guest, err->text);
+	replicate_free(replicate);
+}
+
+/* The hypervisor forgets, too: snapshots are not restored on disks that are still being noted. */
+static void forget_marks(struct nova_replicate *replicate)
+{
+	struct nova_entry *entry = nova_entry_find(replicate->host, replicate->guest);
+	NOVA_AUTOJSON json_t *args = json_pack("{s:o, s:s, s:O?}", "prefix", json_sprintf("nova-%.12s-", replicate->token), "keep", "",
+	    "disks", replicate->disks);
+	struct nova_error err;
+
+	nova_op_drop(nova_take(&replicate->stopping));
+	if (entry && replicate->disks)
+		replicate->stopping =
+		    nova_slot_call(entry->slot, NOVA_VERB_POINT_CLEAR, &entry->guest, args, forgotten, replicate, &err);
+	if (!replicate->stopping)
+		replicate_free(replicate);
+}
+
 /* The standby's half stays: what it holds may be wanted just because this host is gone. */
 int nova_replicate_delete(struct nova_replicate *replicate, struct nova_error *err)
 {
@@ -421,7 +453,11 @@ int nova_replicate_delete(struct nova_replicate *replicate, struct nova_error *e
 	if (nova_store_replica_delete(host->store, key, err) < 0)
 		return -1;
 	nova_metrics_forget(host->metrics, "guest", replicate->guest);
-	replicate_free(replicate);
+	nova_attempt_drop(replicate);
+	event_del(replicate->timer);
+	event_del(replicate->watch);
+	replicate->deleted = true;
+	forget_marks(replicate);
 	return 0;
 }
 
@@ -446,7 +482,7 @@ static json_t *list(struct nova_host *host, const struct nova_identity *who, con
 	struct nova_replica *replica;
 
 	TAILQ_FOREACH (replicate, &host->replicates, link)
-		if (nova_entry_visible(host, who, replicate->owner) && (!guest || !strcmp(guest, replicate->guest)))
+		if (!replicate->deleted && nova_entry_visible(host, who, replicate->owner) && (!guest || !strcmp(guest, replicate->guest)))
 			json_array_append_new(list, nova_replicate_json(replicate));
 	TAILQ_FOREACH (replica, &host->replicas, link)
 		if (nova_entry_visible(host, who, replica->owner) && (!guest || !strcmp(guest, replica->guest)))

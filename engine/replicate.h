@@ -81,7 +81,8 @@ struct nova_replicate {
 	bool late;
 	struct nova_request *handover; /* the standby waits for the last point */
 	int64_t stopped_ms;            /* wall clock: the guest has stopped, and a point taken since is the last; 0: it was not asked to */
-	struct nova_op *stopping;      /* owned */
+	struct nova_op *stopping;      /* owned: a call for the guest that is none of the attempt's */
+	bool deleted;                  /* it only waits for the hypervisor to forget its marks */
 };
 
 int nova_replicates_open(struct nova_host *host, struct nova_error *err);

@@ -85,12 +85,32 @@ static enum nova_step_result make(struct nova_run *run, void *ctx, struct nova_e
 	return kvm_task_run_program(task, backing ? overlay : whole, ran, err);
 }
 
+/* The user that guests run as may read the images that theirs stand on, and write none of them. */
+static int open_directory(const struct kvm *kvm, const char *image, struct nova_error *err)
+{
+	const char *name = kvm_config_text(kvm, "qemu-user");
+	NOVA_AUTOFREE char *directory = image ? strdup(image) : NULL;
+	uid_t uid;
+	gid_t gid;
+
+	if (!name || !*name || !directory || geteuid() != 0)
+		return 0;
+	*strrchr(directory, '/') = 0;
+	if (kvm_user_ids(name, &uid, &gid, err) < 0)
+		return -1;
+	if (lchown(directory, (uid_t)-1, gid) < 0 || chmod(directory, 0750) < 0)
+		return nova_error_sys(err, errno, "directory %s", directory);
+	return 0;
+}
+
 static enum nova_step_result make_done(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
 
 	if (!json_is_true(json_object_get(task->args, "for_guest")))
 		return NOVA_STEP_DONE;
+	if (open_directory(task->kvm, kvm_spec_text(task->args, "backing"), err) < 0)
+		return NOVA_STEP_FAILED;
 	return kvm_hand_to_user(task->kvm, kvm_spec_text(task->args, "path"), err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 

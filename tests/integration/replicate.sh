@@ -1,7 +1,7 @@
 #!/bin/sh
 # A guest whose disks (qcow2 on a backing file, raw) are written all the time has a replica on beta, seconds behind. Points are
 # whole; a cut link, a killed daemon on either side and a killed QEMU cost time, or a comparison, and never a full copy.
-# A copy is tested; the guest is taken over with all it wrote, and comes back with what differs.
+# A copy is tested; the guest is taken over unplanned, and comes back planned: with what differs, and with all it wrote.
 . "${srcdir:-.}/tests/lib.sh"
 requires qemu-img qemu-nbd
 prepare_pair
@@ -115,25 +115,29 @@ nova beta replicate export g1 --disk disk1 --out "$tmp/beta/export.qcow2" --json
 qemu-img convert -O raw "$tmp/beta/export.qcow2" "$tmp/export.raw"
 [ "$(dd if="$tmp/export.raw" bs=512 skip=40000 count=1 2>/dev/null | tr -d '\0')" = marker-of-g1 ] || fail "the marker is not in the exported disk"
 
-say "planned, to beta"
-job=$(nova beta failover g1 --planned --stop-timeout 20s --detach --json | jq -r .job)
-expect_outcome beta "$job" completed 90
-guest_is alpha g1 stopped || fail "g1 is $(guest_state alpha g1) on alpha"
+say "unplanned, while the old side runs: it is paused there as soon as it is heard of"
+"$NOVACRON" --socket "$tmp/alpha/run/control.sock" metrics --json | jq -e '.novacron_replica_points_total.g1 > 0 and .novacron_replica_violations_total.g1 > 0' >/dev/null ||
+	fail "metrics of the replication are missing"
+job=$(nova beta failover g1 --detach --json | jq -r .job)
+expect_outcome beta "$job" completed 60
 guest_is beta g1 running || fail "g1 does not run on beta"
+wait_for "g1 is paused on alpha" 20 guest_is alpha g1 paused
 guest_sum beta g1 >/dev/null
 guest_console beta g1 "sh dd if=/dev/vdb bs=512 skip=40000 count=1 2>/dev/null | tr -d '\\\\000'" "marker-of-g1" 30 >/dev/null
+nova alpha stop g1 --force >/dev/null
 
-say "and back"
+say "and back, planned"
 nova beta failback g1 --every 1s >/dev/null
 wait_for "a point on alpha" 60 more_points beta 2
 back=$(sent_bytes beta)
 say "the way back: $back bytes"
 [ "$back" -lt $((first / 2)) ] || fail "the way back took $back bytes, the way there $first"
+guest_console beta g1 "sh echo later-of-g1 | dd of=/dev/vdb bs=512 seek=40001 conv=sync 2>/dev/null && echo WL-MARK\$((2))" "WL-MARK2" 30 >/dev/null
 job=$(nova alpha failover g1 --planned --stop-timeout 20s --detach --json | jq -r .job)
 expect_outcome alpha "$job" completed 90
 guest_is beta g1 stopped || fail "g1 is $(guest_state beta g1) on beta"
 guest_sum alpha g1 >/dev/null
-guest_console alpha g1 "sh dd if=/dev/vdb bs=512 skip=40000 count=1 2>/dev/null | tr -d '\\\\000'" "marker-of-g1" 30 >/dev/null
+guest_console alpha g1 "sh dd if=/dev/vdb bs=512 skip=40000 count=2 2>/dev/null | tr -d '\\\\000'" "later-of-g1" 30 >/dev/null
 
 for host in alpha beta; do
 	nova "$host" delete g1 --force >/dev/null
