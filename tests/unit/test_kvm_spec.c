@@ -336,7 +336,7 @@ static void test_qcow2(void **state)
 	qcow2_image(path, 3, "nbd://host/x", 0);
 	qcow2_refused(path, "not a plain file");
 	qcow2_image(path, 3, "a.qcow2", 0);
-	qcow2_refused(path, "more than 16 backing files");
+	qcow2_refused(path, "more than 64 backing files");
 	qcow2_image(path, 3, "", 4);
 	qcow2_refused(path, "data in another file");
 	memset(bytes + 16, 0xff, 4); /* a name of 4 GiB */
