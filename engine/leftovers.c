@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * leftovers.c - a guest that was handed over runs elsewhere; what its migration could not take down here (a stopped QEMU,
- * its sockets, its line in the inventory) is deleted later, tried every RETRY_MS, also by a restarted daemon. Only guests
- * with the mark are touched: it is made after the commit, so that what it stands on is not the only copy.
+ * leftovers.c - a guest runs elsewhere: it was handed over, or it never came. What its migration could not take down here
+ * (a stopped QEMU, its sockets, its line in the inventory) is deleted later, tried every RETRY_MS, also by a restarted
+ * daemon. Only guests with the mark are touched: the source makes it after the commit, the destination when the migration
+ * is aborted, so that what it stands on is not the only copy.
  */
 #include "host.h"
 

@@ -60,6 +60,12 @@ static enum nova_step_result undo_admit(struct nova_run *run, void *ctx, struct 
 {
 	struct nova_job *job = ctx;
 
+	struct nova_dest *dest = job->ctx;
+
+	if (job->entry && dest->undeleted) { /* with its place, until it is gone */
+		nova_leftover(job->entry);
+		return NOVA_STEP_DONE;
+	}
 	if (job->entry && nova_entry_forget(job->entry, err) < 0)
 		return NOVA_STEP_FAILED;
 	return NOVA_STEP_DONE;
@@ -117,16 +123,24 @@ static enum nova_step_result run_prepare(struct nova_run *run, void *ctx, struct
 
 /* What was made here for this guest goes again; disks that were there stay. */
 
+static enum nova_step_result deleted(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	((struct nova_dest *)job->ctx)->undeleted = false;
+	return NOVA_STEP_DONE;
+}
+
 static enum nova_step_result undo_prepare(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
+	struct nova_dest *dest = job->ctx;
 
 	if (!job->entry)
 		return NOVA_STEP_DONE;
-	return nova_job_call(job, NOVA_VERB_DELETE,
+	dest->undeleted = true;
+	return nova_job_call_then(job, NOVA_VERB_DELETE,
 	    json_pack("{s:b, s:b, s:b}", "keep_disks", 1, "force", 1, "created_only",
 		carries(job) || nova_job_contents(job) != NULL),
-	    err);
+	    deleted, err);
 }
 
 /* ---- exports: carried disks are open to be written ---- */

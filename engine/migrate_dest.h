@@ -36,6 +36,7 @@ struct nova_dest {
 	struct nova_disks_in *disks;          /* owned; NULL: none are carried */
 	char *path;                           /* owned: where the guest's state goes */
 	bool loaded, postcopy, cold, committed, arrived;
+	bool undeleted;                       /* what was prepared could not be taken down (yet) */
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
 	struct nova_op *op;                   /* owned: the driver gets ready for it */
 	json_t *direct;                       /* owned: where the guest waits for its stream; NULL: for ours */

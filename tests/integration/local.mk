@@ -1,25 +1,22 @@
 # Integration tests: real daemons, real guests, tests/integration/NAME.sh (see tests/lib.sh). `make check-integration`
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
-integration_tests = tests/integration/moves_pc.sh tests/integration/cancel.sh tests/integration/bandwidth.sh \
-	tests/integration/interrupt.sh tests/integration/refuse.sh tests/integration/identity.sh \
-	tests/integration/kill_qemu.sh tests/integration/cut.sh tests/integration/relay_qemu.sh \
-	tests/integration/remote.sh tests/integration/audit.sh \
-	tests/integration/verbs_docker.sh tests/integration/verbs_containerd.sh tests/integration/verbs_lxc.sh tests/integration/kill_docker.sh \
-	tests/integration/estimate.sh
-integration_tests += tests/integration/hardening.sh
-# Longer, and more at the mercy of a busy machine: by hand, or `make check-integration-long`.
-long_tests = tests/integration/journal.sh tests/integration/overload.sh tests/integration/kvm.sh \
-	tests/integration/moves_q35.sh tests/integration/kill_daemon.sh tests/integration/moves_microvm.sh \
-	tests/integration/shared_disk.sh tests/integration/checkpoint_docker.sh tests/integration/baseline.sh \
-	tests/integration/baseline_damage.sh tests/integration/baseline_owner.sh tests/integration/readopt.sh \
-	tests/integration/there_and_back.sh tests/integration/big_guest.sh tests/integration/stall_abort.sh \
-	tests/integration/stall_force.sh tests/integration/stall_postcopy.sh tests/integration/stall_throttle.sh \
-	tests/integration/stall_wait.sh tests/integration/relay_libvirt.sh tests/integration/resume_cuts.sh \
-	tests/integration/resume_addresses.sh tests/integration/resume_blackhole.sh \
-	tests/integration/resume_postcopy.sh tests/integration/resume_switchover.sh tests/integration/doubt.sh
-# A replica far away.
-long_tests += tests/integration/replicate.sh
+integration_names = \
+	moves_pc cancel bandwidth interrupt refuse identity kill_qemu cut relay_qemu estimate disks_cold \
+	remote audit hardening \
+	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
+	boxmove_docker boxmove_lxc
+# Longer, or more at the mercy of a busy machine: by hand, or `make check-integration-long`.
+long_names = \
+	moves_q35 moves_microvm shared_disk big_guest there_and_back kvm direct \
+	stall_wait stall_force stall_throttle stall_postcopy stall_abort \
+	kill_daemon readopt doubt journal overload \
+	baseline baseline_damage baseline_owner \
+	relay_libvirt resume_cuts resume_addresses resume_blackhole resume_postcopy resume_switchover \
+	disks_warm disks_live disks_faults disks_bandwidth replicate \
+	boxmove_warm_docker boxmove_warm_lxc checkpoint_docker checkpoint_containerd
+integration_tests = $(integration_names:%=tests/integration/%.sh)
+long_tests = $(long_names:%=tests/integration/%.sh)
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
@@ -36,12 +33,11 @@ tests_tcp_proxy_LDADD = $(EVENT_LIBS)
 check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
-EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c \
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc \
-	tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/slow.inc tests/integration/stall.inc tests/integration/verbs.inc
-	$(integration_tests) tests/integration/moves.inc tests/integration/relay.inc tests/integration/resume.inc tests/integration/baseline.inc tests/integration/slow.inc tests/integration/stall.inc
+EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c tests/kata-shim $(integration_tests) \
+	tests/integration/baseline.inc tests/integration/boxmove.inc tests/integration/disks_moves.inc \
+	tests/integration/moves.inc tests/integration/rate.inc tests/integration/relay.inc \
+	tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc \
+	tests/integration/verbs.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
@@ -62,17 +58,3 @@ clean-local: clean-guest
 clean-guest:
 	rm -rf guest
 .PHONY: check-integration check-integration-long clean-guest
-
-# The direct path; disks that move with their guests.
-integration_tests += tests/integration/disks_cold.sh
-long_tests += tests/integration/direct.sh tests/integration/disks_warm.sh tests/integration/disks_live.sh tests/integration/disks_faults.sh tests/integration/disks_bandwidth.sh
-# Moving containers.
-integration_tests += tests/integration/boxmove_docker.sh tests/integration/boxmove_lxc.sh
-long_tests += tests/integration/boxmove_warm_docker.sh tests/integration/boxmove_warm_lxc.sh
-EXTRA_DIST += tests/integration/boxmove.inc tests/integration/rate.inc tests/integration/disks_moves.inc
-
-# Kata's driver; containerd and its shims killed; its checkpoints (a CRIU is downloaded).
-integration_tests += tests/integration/kata.sh tests/integration/kill_containerd.sh \
-	tests/integration/images_containerd.sh
-long_tests += tests/integration/checkpoint_containerd.sh
-EXTRA_DIST += tests/kata-shim

@@ -287,6 +287,37 @@ static void test_limit_on_the_way(void **state)
 	free(stream.data);
 }
 
+/* While it is held nothing is read, and it is not idle; all arrives when the hold is taken back, or is over. */
+static void test_hold(void **state)
+{
+	struct stream stream = load();
+
+	for (int taken_back = 0; taken_back < 2; taken_back++) {
+		struct nova_pipe_stats stats;
+		size_t sent = 0, got = 0;
+		struct scene s;
+
+		scene_open(&s, NOVA_CODEC_LZ4, 4 << 20);
+		nova_pipe_hold(s.a.pipe, taken_back ? 3600000 : 50);
+		push(s.a.socket, stream.data, stream.length, &sent);
+		assert_true(sent > 0);
+		turn(&s);
+		turn(&s);
+		nova_pipe_stats(s.a.pipe, &stats);
+		assert_int_equal(stats.socket_in_bytes, 0);
+		assert_false(nova_pipe_idle(s.a.pipe));
+		if (taken_back)
+			nova_pipe_hold(s.a.pipe, 0);
+		while (!pull(s.b.socket, stream.data, stream.length, &got, SIZE_MAX)) {
+			push(s.a.socket, stream.data, stream.length, &sent);
+			turn(&s);
+		}
+		assert_int_equal(got, stream.length);
+		scene_close(&s);
+	}
+	free(stream.data);
+}
+
 /* Idle means: nothing in the socket, nothing in the encoder. Only then a digest is of all that was written. */
 static void test_idle(void **state)
 {
@@ -417,6 +448,7 @@ int main(void)
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_backpressure),
 		cmocka_unit_test(test_limit_on_the_way),
+		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_no_bomb),
 		cmocka_unit_test(test_channel_lost),
