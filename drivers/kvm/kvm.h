@@ -112,6 +112,9 @@ struct nova_op *kvm_task_new(struct kvm *kvm, struct nova_guest *guest, json_t *
 /* For rows: ask the guest's QEMU. args is stolen; reply may be NULL. */
 enum nova_step_result kvm_task_qmp(
     struct kvm_task *task, const char *command, json_t *args, kvm_reply_fn reply, struct nova_error *err);
+/* The same with a descriptor sent along (borrowed for the call). */
+enum nova_step_result kvm_task_send_fd(struct kvm_task *task, const char *command, json_t *args, int fd,
+    kvm_reply_fn reply, struct nova_error *err);
 /* The same where a refusal is an answer too: reply gets NULL then. */
 enum nova_step_result kvm_task_try(
     struct kvm_task *task, const char *command, json_t *args, kvm_reply_fn reply, struct nova_error *err);
@@ -164,6 +167,9 @@ void kvm_qemu_kill(struct kvm_qemu *qemu);
 void kvm_qemu_forget_dying(struct kvm *kvm);
 /* The only way to a QEMU's monitor: asserts that the command is on the driver's list. args is stolen. */
 struct nova_op *kvm_qmp(struct kvm_qemu *qemu, const char *command, json_t *args, nova_done_fn done,
+    void *arg, struct nova_error *err);
+/* The same with a descriptor sent along (borrowed for the call). */
+struct nova_op *kvm_qmp_fd(struct kvm_qemu *qemu, const char *command, json_t *args, int fd, nova_done_fn done,
     void *arg, struct nova_error *err);
 bool kvm_qmp_allowed(const char *command);
 /* The last lines of a log, at most size - 1 bytes, joined by "; ", without control characters. */

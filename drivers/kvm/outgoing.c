@@ -9,13 +9,18 @@
  * cannot be enabled later, but capped at 1 % until OUT_SET asks for throttling.
  */
 #include "kvm.h"
+#include "engine/socket.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define CANCEL_LIMIT_MS 10000
 #define LOOK_AGAIN_MS 50 /* whether a cancelled migration is over */
 #define EMULATED_SETTLE_MS 100 /* measured: with QEMU 7.2, 11 of 26 moves lose pages at 0 ms, none of 22 at 100 */
+#define EMULATED_SOCKET_BYTES (16 << 10)
+#define STREAM_NAME "novacron-stream"
 #define LEAST_THROTTLE 1 /* percent; QEMU has no 0 */
 
 /* ---- prepare -------------------------------------------------------------------------------------- */
@@ -53,7 +58,7 @@ static enum nova_step_result prepare_answer(struct kvm_task *task, json_t *value
 		json_object_set_new(task->result, "direct", identity);
 	}
 	json_object_set_new(task->result, "memory_bytes", json_integer(kvm_spec_total_memory(spec)));
-	if (strcmp(kvm_spec_accel(spec), "tcg") == 0)
+	if (strcmp(kvm_spec_accel(spec), "tcg") == 0) /* see short_stream() */
 		json_object_set_new(task->result, "settle_ms", json_integer(EMULATED_SETTLE_MS));
 	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(guest->state)));
 	json_object_set_new(task->result, "runtime",
@@ -191,11 +196,35 @@ static enum nova_step_result set_parameters(struct nova_run *run, void *ctx, str
 	return kvm_task_qmp(task, "migrate-set-parameters", parameters, NULL, err);
 }
 
+/* An emulated guest's writes are tracked only some ms after a count of dirty pages. What is sent until then should be
+ * little: the engine stops reading at each count (settle_ms), and the socket in between takes no more than this. */
+static enum nova_step_result short_stream(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	const int room = EMULATED_SOCKET_BYTES;
+	struct kvm_task *task = ctx;
+	NOVA_AUTOJSON json_t *spec = kvm_spec_now(task->guest);
+	enum nova_step_result result;
+	int fd;
+
+	if (kvm_direct(task) || strcmp(kvm_spec_accel(spec), "tcg") != 0)
+		return NOVA_STEP_DONE;
+	fd = nova_unix_connect(kvm_spec_text(task->args, "path"), err);
+	if (fd < 0)
+		return NOVA_STEP_FAILED;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	json_object_set_new(task->notes, "stream", json_string("fd:" STREAM_NAME));
+	result = kvm_task_send_fd(task, "getfd", json_pack("{s:s}", "fdname", STREAM_NAME), fd, NULL, err);
+	close(fd);
+	return result;
+}
+
 static enum nova_step_result migrate(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
+	json_t *stream = json_object_get(task->notes, "stream");
 	json_t *uri = kvm_direct(task) ? kvm_direct_uri(task, err) :
-					 json_sprintf("unix:%s", kvm_spec_text(task->args, "path"));
+		      stream ? json_incref(stream) :
+			       json_sprintf("unix:%s", kvm_spec_text(task->args, "path"));
 
 	return uri ? kvm_task_qmp(task, "migrate", json_pack("{s:o}", "uri", uri), NULL, err) : NOVA_STEP_FAILED;
 }
@@ -265,6 +294,7 @@ KVM_VERB(out_start)
 		{ "credentials", kvm_direct_credentials, kvm_direct_forget, kvm_task_stop_waiting },
 		{ "capabilities", set_capabilities, NULL, kvm_task_stop_waiting },
 		{ "parameters", set_parameters, NULL, kvm_task_stop_waiting },
+		{ "stream", short_stream, NULL, kvm_task_stop_waiting },
 		{ "migrate", migrate, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};

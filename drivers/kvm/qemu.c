@@ -39,6 +39,7 @@ static const char *const allowed[] = {
 	"cont",
 	"device_add",
 	"device_del",
+	"getfd",
 	"job-dismiss",
 	"migrate",
 	"migrate-continue",
@@ -91,16 +92,24 @@ bool kvm_qmp_allowed(const char *command)
 	return false;
 }
 
-struct nova_op *kvm_qmp(struct kvm_qemu *qemu, const char *command, json_t *args, nova_done_fn done,
+struct nova_op *kvm_qmp_fd(struct kvm_qemu *qemu, const char *command, json_t *args, int fd, nova_done_fn done,
     void *arg, struct nova_error *err)
 {
+	const struct qmp_call call = { .fd = fd };
+
 	assert(kvm_qmp_allowed(command));
 	if (!qemu->qmp) {
 		json_decref(args);
 		nova_error_set(err, NOVA_LINK, "no connection to QEMU's monitor %s", qemu->path);
 		return NULL;
 	}
-	return qmp_execute(qemu->qmp, command, args, NULL, done, arg, err);
+	return qmp_execute(qemu->qmp, command, args, &call, done, arg, err);
+}
+
+struct nova_op *kvm_qmp(struct kvm_qemu *qemu, const char *command, json_t *args, nova_done_fn done,
+    void *arg, struct nova_error *err)
+{
+	return kvm_qmp_fd(qemu, command, args, 0, done, arg, err);
 }
 
 int64_t kvm_now_ms(void)

@@ -137,8 +137,8 @@ static void task_reply(void *arg, json_t *result, const struct nova_error *failu
 	kvm_task_end_row(task, next, &err);
 }
 
-enum nova_step_result kvm_task_qmp(
-    struct kvm_task *task, const char *command, json_t *args, kvm_reply_fn reply, struct nova_error *err)
+enum nova_step_result kvm_task_send_fd(struct kvm_task *task, const char *command, json_t *args, int fd,
+    kvm_reply_fn reply, struct nova_error *err)
 {
 	struct kvm_guest *live = kvm_guest_live(task->guest);
 
@@ -149,8 +149,14 @@ enum nova_step_result kvm_task_qmp(
 	assert(!task->waiting);
 	task->reply = reply;
 	task->tolerant = false;
-	task->waiting = kvm_qmp(task->probe ?: &live->qemu, command, args, task_reply, task, err);
+	task->waiting = kvm_qmp_fd(task->probe ?: &live->qemu, command, args, fd, task_reply, task, err);
 	return task->waiting ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
+}
+
+enum nova_step_result kvm_task_qmp(
+    struct kvm_task *task, const char *command, json_t *args, kvm_reply_fn reply, struct nova_error *err)
+{
+	return kvm_task_send_fd(task, command, args, 0, reply, err);
 }
 
 enum nova_step_result kvm_task_try(

@@ -11,7 +11,7 @@ expect_steady_heart g1 1000
 
 # What the estimate says cannot be done is refused before anything is reserved or sent.
 say "refused up front"
-job=$(start_migration alpha g1 --bandwidth 40M --on-stall abort)
+job=$(start_migration alpha g1 --bandwidth 15M --on-stall abort)
 expect_outcome alpha "$job" undone 30
 expect_error alpha "$job" 'would not converge.*nothing was sent'
 guest_is alpha g1 running || fail "g1 is not running on alpha"
