@@ -320,7 +320,7 @@ static json_t *linux_spec(const char *machine, const char *work)
 	return json_pack("{s:s,s:i,s:s,s:s,s:o}", "machine", machine, "memory", 256 << 20, "kernel",
 	    below_top("vmlinuz"), "initrd", below_top("initrd"), "cmdline",
 	    json_sprintf("console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check %s %s", work,
-	        strcmp(machine, "microvm") == 0 ? "hb=none" : ""));
+	        strcmp(machine, "microvm") == 0 ? "hb=null" : ""));
 }
 
 static struct sockaddr_un unix_address(const char *path)
