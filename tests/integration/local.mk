@@ -2,15 +2,16 @@
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
 integration_names = \
-	moves_pc cancel bandwidth interrupt refuse identity kill_qemu cut relay_qemu estimate disks_cold \
+	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon cut \
+	relay_qemu estimate disks_cold \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc
 # Longer, or more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_names = \
-	moves_q35 moves_microvm shared_disk big_guest there_and_back kvm direct \
+	moves_microvm big_guest there_and_back kvm direct \
 	stall_wait stall_force stall_throttle stall_postcopy stall_abort \
-	kill_daemon readopt doubt journal overload \
+	readopt doubt journal overload \
 	baseline baseline_damage baseline_owner \
 	relay_libvirt resume_cuts resume_addresses resume_blackhole resume_postcopy resume_switchover \
 	disks_warm disks_live disks_faults disks_bandwidth replicate \
