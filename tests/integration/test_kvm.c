@@ -381,7 +381,7 @@ static void test_probe(void **state)
 	assert_true(json_is_true(json_object_get(answer, "found")));
 	assert_non_null(json_string_value(json_object_get(answer, "version")));
 	assert_true(json_is_true(json_object_get(json_object_get(answer, "verbs"), "start")));
-	assert_string_equal(json_string_value(json_object_get(json_object_get(answer, "verbs"), "estimate")),
+	assert_string_equal(json_string_value(json_object_get(json_object_get(answer, "verbs"), "profile")),
 	    "not supported by kvm");
 	assert_true(json_array_size(json_object_get(facts, "machines")) > 10);
 	json_decref(answer);
