@@ -166,7 +166,8 @@ static void on_message(struct qmp_client *client, const json_t *message)
 {
 	const char *event = json_string_value(json_object_get(message, "event"));
 
-	if (client->state == CLIENT_GREETING)
+	/* A QEMU that is starting may say RESUME to a monitor that it has not greeted yet. */
+	if (client->state == CLIENT_GREETING && !event)
 		on_greeting(client, message);
 	else if (json_object_get(message, "return") || json_object_get(message, "error"))
 		qmp_calls_reply(client, message);

@@ -441,6 +441,18 @@ static void test_strange_greetings(void **state)
 	}
 }
 
+/* A QEMU that is starting says an event first, now and then. */
+static void test_event_before_greeting(void **state)
+{
+	struct peer *peer = *state;
+
+	peer->greeting = "{\"event\":\"RESUME\",\"timestamp\":{}}\r\n" GREETING;
+	start_client(peer, NULL);
+	LOOP_UNTIL(&peer->loop, peer->ready || peer->closings);
+	assert_int_equal(peer->closings, 0);
+	assert_true(qmp_client_ready(peer->client));
+}
+
 static void test_capabilities_unanswered(void **state)
 {
 	struct peer *peer = *state;
@@ -944,6 +956,7 @@ int main(void)
 		PEER(test_refused_and_missing),
 		PEER(test_closes_before_greeting),
 		PEER(test_strange_greetings),
+		PEER(test_event_before_greeting),
 		PEER(test_capabilities_unanswered),
 		PEER(test_bad_arguments),
 		PEER(test_out_of_order),
