@@ -4,6 +4,8 @@
  * a failing exec through a pipe that exec closes. Not here: watching processes (process.c).
  */
 #include "child.h"
+
+#include "clock.h"
 #include "confine.h"
 #include "cleanup.h"
 #include "op.h"
@@ -386,7 +388,7 @@ static int run_start(struct run *run, const char *const argv[], const struct nov
 	NOVA_AUTOCLOSE int out = -1;
 	NOVA_AUTOCLOSE int err_fd = -1;
 	struct launch launch = { .argv = argv, .options = options };
-	const struct timeval limit = { options->limit_ms / 1000, options->limit_ms % 1000 * 1000 };
+	const struct timeval limit = nova_timeval_ms(options->limit_ms);
 	uint64_t start_time;
 
 	run->program = strdup(argv[0]);

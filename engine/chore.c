@@ -3,6 +3,8 @@
  * chore.c - see chore.h.
  */
 #include "chore.h"
+
+#include "clock.h"
 #include "codec_block.h"
 
 #include <errno.h>
@@ -41,7 +43,7 @@ struct nova_chore *nova_chore_new(struct event_base *base, int pause_ms, nova_ch
 	struct nova_chore *chore = calloc(1, sizeof(*chore));
 
 	if (chore) {
-		chore->pause = (struct timeval){ pause_ms / 1000, pause_ms % 1000 * 1000 };
+		chore->pause = nova_timeval_ms(pause_ms);
 		chore->slice = slice;
 		chore->end = end;
 		chore->arg = arg;

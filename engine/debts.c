@@ -98,7 +98,7 @@ int nova_debts_pay(struct nova_host *host, struct nova_error *err)
 
 static void wait_a_while(struct nova_host *host)
 {
-	const struct timeval wait = { RETRY_MS / 1000, RETRY_MS % 1000 * 1000 };
+	const struct timeval wait = nova_timeval_ms(RETRY_MS);
 
 	event_add(host->debt_timer, &wait);
 }

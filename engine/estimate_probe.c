@@ -162,7 +162,7 @@ static void look(evutil_socket_t fd, short what, void *arg)
 struct nova_op *nova_probe_start(struct event_base *base, const struct nova_link_ops *ops, struct nova_session *session,
     nova_done_fn done, void *arg, struct nova_error *err)
 {
-	const struct timeval period = { 0, LOOK_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(LOOK_MS);
 	struct probe *probe = calloc(1, sizeof(*probe));
 
 	if (!probe) {

@@ -36,22 +36,6 @@ static const struct nova_metric metric_table[] = {
 	{ NULL },
 };
 
-int64_t nova_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-int64_t nova_wall_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 const char *nova_config_text(const struct nova_config *config, const char *name)
 {
 	const char *text = json_string_value(nova_config_get(config, name));

@@ -11,6 +11,7 @@
 
 #include <sys/queue.h>
 
+#include "clock.h"
 #include "metrics.h"
 #include "op.h"
 #include "plugins.h"
@@ -138,8 +139,6 @@ struct nova_slot *nova_slot_find(struct nova_host *host, const char *driver, str
 /* Call a verb; "not supported by DRIVER" if it has none. args is borrowed and may be NULL. */
 struct nova_op *nova_slot_call(struct nova_slot *slot, enum nova_verb verb, struct nova_guest *guest, json_t *args,
     nova_done_fn done, void *arg, struct nova_error *err);
-int64_t nova_now_ms(void);  /* monotonic */
-int64_t nova_wall_ms(void); /* since the epoch */
 
 /* Who the owner of a certificate is (name as in cert:NAME, NULL: nobody) that came from an address. */
 void nova_host_identify_certificate(const struct nova_host *host, const char *name, const char *from,

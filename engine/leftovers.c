@@ -45,7 +45,7 @@ static void look(evutil_socket_t fd, short what, void *arg)
 
 void nova_leftovers_look(struct nova_host *host)
 {
-	const struct timeval wait = { RETRY_MS / 1000, RETRY_MS % 1000 * 1000 };
+	const struct timeval wait = nova_timeval_ms(RETRY_MS);
 	struct nova_entry *entry;
 
 	TAILQ_FOREACH (entry, &host->guests, link)

@@ -12,6 +12,7 @@ libnova_la_SOURCES += \
 	engine/doctor_config.c \
 	engine/doctor_host.c \
 	engine/cleanup.h \
+	engine/clock.h \
 	engine/codec.h \
 	engine/config.c \
 	engine/confine.c \

@@ -156,7 +156,7 @@ static void look(evutil_socket_t fd, short what, void *arg)
 
 static int start_looking(struct nova_disks_out *disks, struct nova_error *err)
 {
-	const struct timeval period = { 0, NOVA_TICK_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(NOVA_TICK_MS);
 
 	disks->tick = event_new(job_of(disks)->host->base, -1, EV_PERSIST, look, disks);
 	if (!disks->tick || event_add(disks->tick, &period) < 0)

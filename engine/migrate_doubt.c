@@ -42,7 +42,7 @@ void nova_doubt_free(struct nova_doubt *doubt)
 
 static void again(struct nova_doubt *doubt, const struct nova_error *err)
 {
-	struct timeval wait = { doubt->wait_ms / 1000, doubt->wait_ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(doubt->wait_ms);
 
 	if (err)
 		snprintf(doubt->last, sizeof(doubt->last), "%.199s", err->text);
@@ -129,7 +129,7 @@ void nova_doubt_start(struct nova_job *job)
 {
 	struct nova_source *source = nova_source_of(job);
 	struct nova_doubt *doubt = calloc(1, sizeof(*doubt));
-	const struct timeval wait = { 0, ASK_FIRST_MS * 1000 };
+	const struct timeval wait = nova_timeval_ms(ASK_FIRST_MS);
 
 	if (!source || !doubt) {
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s is in doubt, and there is no memory to ask: restart, or resolve it",

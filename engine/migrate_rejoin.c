@@ -44,7 +44,7 @@ int64_t nova_rejoin_waited_ms(const struct nova_source *source)
 
 static void again(struct nova_rejoin *rejoin, const struct nova_error *err)
 {
-	struct timeval wait = { rejoin->wait_ms / 1000, rejoin->wait_ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(rejoin->wait_ms);
 	struct nova_source *source = rejoin->source;
 
 	nova_host_log(source->job->host, rejoin->told ? NOVA_LOG_DEBUG : NOVA_LOG_WARNING,
@@ -147,7 +147,7 @@ void nova_rejoin_done(struct nova_source *source)
 void nova_rejoin_start(struct nova_source *source, const struct nova_error *why)
 {
 	struct nova_job *job = source->job;
-	const struct timeval first = { 0, TRY_FIRST_MS * 1000 };
+	const struct timeval first = nova_timeval_ms(TRY_FIRST_MS);
 	struct nova_rejoin *rejoin = source->rejoin;
 	struct nova_error err;
 

@@ -24,7 +24,7 @@
 
 static void look_later(struct nova_source *source)
 {
-	const struct timeval wait = { 0, LOOK_MS * 1000 };
+	const struct timeval wait = nova_timeval_ms(LOOK_MS);
 
 	event_add(source->tail, &wait);
 }

@@ -231,7 +231,7 @@ static void settled(evutil_socket_t fd, short what, void *arg)
  * still at its beginning while the guest runs on, and the guest is not halted before that is over. */
 static void settle(struct nova_source *source)
 {
-	const struct timeval wait = { source->settle_ms / 1000, source->settle_ms % 1000 * 1000 };
+	const struct timeval wait = nova_timeval_ms(source->settle_ms);
 
 	if (!source->settling)
 		source->settling = evtimer_new(source->job->host->base, settled, source);
@@ -348,7 +348,7 @@ void nova_watch_pass(struct nova_source *source, int64_t pass)
 
 int nova_watch_start(struct nova_source *source, struct nova_error *err)
 {
-	const struct timeval period = { 0, NOVA_TICK_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(NOVA_TICK_MS);
 
 	source->tick = event_new(source->job->host->base, -1, EV_PERSIST, tick, source);
 	if (!source->tick || event_add(source->tick, &period) < 0)

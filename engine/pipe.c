@@ -12,6 +12,8 @@
  * is below it on the stack, so it may free the pipe.
  */
 #include "pipe.h"
+
+#include "clock.h"
 #include "codec_block.h"
 
 #include <assert.h>
@@ -218,7 +220,7 @@ static void on_emit(void *arg, struct nova_buf *buf)
 /* The socket has nothing now. If the link is busy, more may come before what we hold would leave. */
 static void out_paused(struct nova_pipe *pipe)
 {
-	const struct timeval soon = { 0, PAUSE_US };
+	const struct timeval soon = nova_timeval_us(PAUSE_US);
 
 	if (pipe->channel->ops->unacknowledged(pipe->channel) == 0) {
 		pipe->out = OUT_FLUSHING;
@@ -319,7 +321,7 @@ static int encode_step(struct nova_pipe *pipe, uint64_t now, struct nova_error *
 /* Nobody tells when less is on the way: look again soon. */
 static bool at_limit(struct nova_pipe *pipe)
 {
-	const struct timeval soon = { 0, LIMIT_US };
+	const struct timeval soon = nova_timeval_us(LIMIT_US);
 
 	if (!pipe->limit || pipe->channel->ops->unacknowledged(pipe->channel) < pipe->limit)
 		return false;
@@ -330,14 +332,12 @@ static bool at_limit(struct nova_pipe *pipe)
 /* Held: look again when it is over. */
 static bool on_hold(struct nova_pipe *pipe, uint64_t now)
 {
-	struct timeval rest;
+	const struct timeval rest = nova_timeval_us((int64_t)(pipe->hold_until_ns - now) / 1000 + 1);
 
 	if (pipe->hold_until_ns <= now) {
 		pipe->hold_until_ns = 0;
 		return false;
 	}
-	rest.tv_sec = (time_t)((pipe->hold_until_ns - now) / 1000000000);
-	rest.tv_usec = (suseconds_t)((pipe->hold_until_ns - now) % 1000000000 / 1000) + 1;
 	event_del(pipe->readable);
 	event_del(pipe->pause);
 	event_add(pipe->out_turn, &rest);

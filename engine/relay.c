@@ -101,7 +101,7 @@ static void say_over(struct nova_relay *relay)
 
 static void answer_over(struct nova_relay *relay)
 {
-	const struct timeval linger = { 0, RELAY_LINGER_MS * 1000 };
+	const struct timeval linger = nova_timeval_ms(RELAY_LINGER_MS);
 	json_t *result = json_object();
 
 	add_failure(relay, result);
@@ -185,7 +185,7 @@ static void on_redial(evutil_socket_t fd, short what, void *arg)
 /* Not there yet: try again until the waiting ends. Who is refused need not try again. */
 static void redial(struct nova_relay *relay, const struct nova_error *why)
 {
-	const struct timeval later = { 0, REDIAL_MS * 1000 };
+	const struct timeval later = nova_timeval_ms(REDIAL_MS);
 	bool first = !relay->failed;
 
 	nova_relay_fail(relay, why);
@@ -378,7 +378,7 @@ static int take_options(struct nova_relay *relay, const struct nova_relay_config
 
 static int make_timers(struct nova_relay *relay, struct nova_error *err)
 {
-	struct timeval wait = { relay->wait_ms / 1000, relay->wait_ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(relay->wait_ms);
 
 	relay->waiting = evtimer_new(relay->base, on_waiting, relay);
 	relay->redial = evtimer_new(relay->base, on_redial, relay);
@@ -431,7 +431,7 @@ struct nova_relay *nova_relay_new(struct event_base *base, const struct nova_rel
 	relay->event = event;
 	relay->done = done;
 	relay->arg = arg;
-	relay->begin_ms = nova_relay_clock_ms();
+	relay->begin_ms = nova_now_ms();
 	return relay_open(relay, &options, err) < 0 ? nova_relay_free(relay) : relay;
 }
 

@@ -21,6 +21,7 @@
 #ifndef NOVA_RELAY_H
 #define NOVA_RELAY_H
 
+#include "clock.h"
 #include "codec.h"
 #include "flow.h"
 #include "op.h"
@@ -95,7 +96,6 @@ void nova_relay_channel_opened(struct nova_relay *relay, uint16_t id, struct nov
 void nova_relay_drop_streams(struct nova_relay *relay);
 
 /* ---- relay_report.c ---- */
-int64_t nova_relay_clock_ms(void);
 /* data is stolen */
 void nova_relay_say(struct nova_relay *relay, const char *event, json_t *data);
 void nova_relay_warn(struct nova_relay *relay, const char *text);

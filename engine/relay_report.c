@@ -10,14 +10,6 @@
 #include <event2/event.h>
 #include <time.h>
 
-int64_t nova_relay_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void nova_relay_say(struct nova_relay *relay, const char *event, json_t *data)
 {
 	if (relay->event && data)
@@ -95,7 +87,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	add_int(data, "lanes", relay->last.lanes);
 	add_int(data, "rate_bps", relay->last.rate_now_bps);
 	add_int(data, "cap_bps", relay->link.rate_bps);
-	add_int(data, "elapsed_ms", (uint64_t)(nova_relay_clock_ms() - relay->begin_ms));
+	add_int(data, "elapsed_ms", (uint64_t)(nova_now_ms() - relay->begin_ms));
 	if (relay->reconnect_limit_ms) {
 		add_int(data, "reconnect_waited_ms", (uint64_t)relay->reconnect_waited_ms);
 		add_int(data, "reconnect_limit_ms", (uint64_t)relay->reconnect_limit_ms);
@@ -105,7 +97,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 int nova_relay_watch(struct nova_relay *relay, struct nova_error *err)
 {
-	const struct timeval period = { 0, RELAY_PROGRESS_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(RELAY_PROGRESS_MS);
 
 	relay->tick = event_new(relay->base, -1, EV_PERSIST, on_tick, relay);
 	if (!relay->tick || event_add(relay->tick, &period) < 0)
@@ -120,6 +112,6 @@ json_t *nova_relay_result(struct nova_relay *relay)
 	add_int(result, "encoded_bytes", moved(relay).encoded_bytes);
 	add_int(result, "resent_bytes", relay->last.resent_bytes);
 	add_int(result, "reconnects", relay->last.reconnects);
-	add_int(result, "total_ms", (uint64_t)(nova_relay_clock_ms() - relay->begin_ms));
+	add_int(result, "total_ms", (uint64_t)(nova_now_ms() - relay->begin_ms));
 	return result;
 }

@@ -255,7 +255,7 @@ static int connect_local(struct relay_stream *stream, struct nova_error *err)
 
 static void try_connect(struct relay_stream *stream)
 {
-	const struct timeval later = { 0, CONNECT_AGAIN_MS * 1000 };
+	const struct timeval later = nova_timeval_ms(CONNECT_AGAIN_MS);
 	struct nova_relay *relay = stream->relay;
 	struct nova_error err;
 

@@ -412,7 +412,7 @@ static void look_for_servers(evutil_socket_t fd, short what, void *arg)
 
 static enum nova_step_result run_serve(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	const struct timeval period = { 0, LOOK_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(LOOK_MS);
 	struct nova_reception *reception = ctx;
 
 	for (size_t i = 0; i < reception->count; i++) {

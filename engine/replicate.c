@@ -134,7 +134,7 @@ void nova_replicate_pace(struct nova_replicate *replicate)
 {
 	int64_t now = nova_now_ms();
 	int64_t wait = nova_pace_next(replicate->every_ms, replicate->begun_ms, now, replicate->failures) - now;
-	struct timeval delay = { wait / 1000, wait % 1000 * 1000 };
+	struct timeval delay = nova_timeval_ms(wait);
 
 	if (replicate->stopped_ms && !replicate->failures)
 		delay = (struct timeval) { 0, 0 };

@@ -485,7 +485,7 @@ static void look(evutil_socket_t fd, short what, void *arg)
 
 static enum nova_step_result mirrors_begun(struct nova_attempt *attempt, json_t *result, struct nova_error *err)
 {
-	const struct timeval period = { 0, NOVA_TICK_MS * 1000 };
+	const struct timeval period = nova_timeval_ms(NOVA_TICK_MS);
 
 	attempt->look = event_new(attempt->replicate->host->base, -1, EV_PERSIST, look, attempt->replicate);
 	if (attempt->look && event_add(attempt->look, &period) == 0)

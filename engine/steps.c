@@ -6,6 +6,8 @@
  */
 #include "steps.h"
 
+#include "clock.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -89,7 +91,7 @@ void nova_run_cap_limits(struct nova_run *run, int most_ms)
 void nova_run_set_limit(struct nova_run *run, int wanted_ms)
 {
 	const int limit_ms = run->most_ms && wanted_ms > run->most_ms ? run->most_ms : wanted_ms;
-	const struct timeval wait = { limit_ms / 1000, limit_ms % 1000 * 1000 };
+	const struct timeval wait = nova_timeval_ms(limit_ms);
 
 	run->limit_ms = limit_ms;
 	evtimer_del(run->limit);

@@ -10,6 +10,7 @@
  */
 #include "client.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,7 +113,7 @@ bool qmp_calls_full(const struct qmp_client *client, struct nova_error *err)
 
 static int arm_limit(struct call *call, struct nova_error *err)
 {
-	struct timeval limit = { call->limit_ms / 1000, call->limit_ms % 1000 * 1000 };
+	struct timeval limit = nova_timeval_ms(call->limit_ms);
 
 	if (call->limit_ms < 0)
 		return 0;

@@ -11,6 +11,7 @@
  */
 #include "client.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -37,17 +38,9 @@ static void set_state(struct qmp_client *client, enum client_state state)
 	client->state = state;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void start_timer(struct qmp_client *client, int64_t ms)
 {
-	struct timeval wait = { ms / 1000, ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(ms);
 
 	event_add(client->timer, &wait);
 }
@@ -260,7 +253,7 @@ static void on_give_up(struct qmp_client *client)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct qmp_client *client = arg;
-	int64_t left = client->give_up_ms - now_ms();
+	int64_t left = client->give_up_ms - nova_now_ms();
 
 	enter(client);
 	if (client->state == CLIENT_CONNECTING)
@@ -296,7 +289,7 @@ struct qmp_client *qmp_client_new(struct event_base *base, const char *path, con
 		client->limits = *limits;
 	if (client->limits.greeting_ms <= 0)
 		client->limits.greeting_ms = GREETING_MS;
-	client->give_up_ms = now_ms() + client->limits.greeting_ms;
+	client->give_up_ms = nova_now_ms() + client->limits.greeting_ms;
 	client->path = strdup(path);
 	client->timer = event_new(base, -1, 0, on_timer, client);
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -10,6 +10,7 @@
  */
 #include "server.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -268,7 +269,7 @@ static void on_message(struct qmp_connection *connection, const json_t *message,
 static void start_limit(struct qmp_connection *connection)
 {
 	int ms = connection->server->handshake_ms;
-	struct timeval limit = { ms / 1000, ms % 1000 * 1000 };
+	struct timeval limit = nova_timeval_ms(ms);
 
 	event_add(connection->limit, &limit);
 }

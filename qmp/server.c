@@ -9,6 +9,7 @@
  */
 #include "server.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 
 static void pause_accepting(struct qmp_server *server)
 {
-	struct timeval wait = { 0, ACCEPT_AGAIN_MS * 1000 };
+	struct timeval wait = nova_timeval_ms(ACCEPT_AGAIN_MS);
 
 	event_del(server->acceptable);
 	event_add(server->accept_again, &wait);

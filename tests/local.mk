@@ -1,6 +1,8 @@
 # tests/: unit tests (cmocka), integration tests, fuzz targets
 AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)'; builddir='$(builddir)'; export srcdir builddir;
 TEST_EXTENSIONS = .sh
+# A unit test that hangs is one that fails; no other is lost by it.
+LOG_COMPILER = timeout -k 10 300
 
 include tests/unit/local.mk
 include tests/fuzz/local.mk

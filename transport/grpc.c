@@ -9,6 +9,7 @@
  */
 #include "transport/grpc.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -575,7 +576,7 @@ static int submit(struct call *call, const struct grpc_call *asked, struct nova_
 
 static int set_limit(struct call *call, int limit_ms, struct nova_error *err)
 {
-	struct timeval limit = { limit_ms / 1000, limit_ms % 1000 * 1000 };
+	struct timeval limit = nova_timeval_ms(limit_ms);
 
 	if (limit_ms <= 0)
 		return 0;

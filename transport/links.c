@@ -7,6 +7,7 @@
  * else's session from working. Sessions: at most 1024.
  */
 #include "link.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,8 +28,7 @@ uint64_t links_now_ns(void)
 
 struct timeval links_timeval(uint64_t ns)
 {
-	return (struct timeval) { .tv_sec = (time_t)(ns / 1000000000u),
-		.tv_usec = (suseconds_t)(ns % 1000000000u / 1000) };
+	return nova_timeval_us((int64_t)(ns / 1000));
 }
 
 /* ---- log ---- */

@@ -9,6 +9,7 @@
  */
 #include "drivers/common/http.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <ctype.h>
 #include <curl/curl.h>
@@ -107,7 +108,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 static int want_timer(CURLM *multi, long ms, void *arg)
 {
 	struct http *http = arg;
-	struct timeval wait = { ms / 1000, ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(ms);
 
 	return ms < 0 ? event_del(http->timer) : event_add(http->timer, &wait);
 }

@@ -5,6 +5,7 @@
  */
 #include "drivers/containerd/containerd.h"
 #include "drivers/containerd/api.pb-c.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -154,7 +155,7 @@ static void patience_answer(void *arg, json_t *result, const struct nova_error *
 	struct patience *patience = arg;
 	nova_done_fn done = patience->done;
 	void *done_arg = patience->arg;
-	struct timeval wait = { 0, AGAIN_MS * 1000 };
+	struct timeval wait = nova_timeval_ms(AGAIN_MS);
 
 	patience->call = NULL;
 	if (err && patience->left-- > 0) {

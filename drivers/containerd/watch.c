@@ -9,6 +9,7 @@
  */
 #include "drivers/containerd/containerd.h"
 #include "drivers/containerd/api.pb-c.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -300,7 +301,7 @@ static void each_event(void *arg, json_t *envelope)
 
 static void again_later(struct containerd_watch *watch, const struct nova_error *err)
 {
-	struct timeval wait = { watch->wait_ms / 1000, watch->wait_ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(watch->wait_ms);
 
 	if (!watch->told)
 		driver_log(&watch->containerd->env, NOVA_LOG_WARNING, "%s: events are not seen for now: %s", watch->containerd->driver->name,
@@ -321,7 +322,7 @@ static void stream_ended(void *arg, json_t *result, const struct nova_error *err
 
 static void follow(struct containerd_watch *watch)
 {
-	struct timeval again = { LOOK_AGAIN_MS / 1000, LOOK_AGAIN_MS % 1000 * 1000 };
+	struct timeval again = nova_timeval_ms(LOOK_AGAIN_MS);
 	struct grpc_options options = { .each = each_event, .each_arg = watch };
 	json_t *filters = json_pack("{s:[o]}", "filters", json_sprintf("namespace==\"%s\"", watch->containerd->space));
 	struct nova_error err;

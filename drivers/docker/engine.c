@@ -3,6 +3,7 @@
  * engine.c - asking the Engine API: which version both speak, and paths made of it.
  */
 #include "drivers/docker/docker.h"
+#include "engine/clock.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -90,7 +91,7 @@ static void patience_end(struct patience *patience, json_t *result, const struct
 static void patience_answer(void *arg, json_t *result, const struct nova_error *err)
 {
 	struct patience *patience = arg;
-	struct timeval wait = { 0, AGAIN_MS * 1000 };
+	struct timeval wait = nova_timeval_ms(AGAIN_MS);
 
 	patience->call = NULL;
 	if (err && patience->left-- > 0)

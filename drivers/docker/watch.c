@@ -7,6 +7,7 @@
  * after 0.2 s, then twice as long each time, 5 s at most; until then guests keep the state last seen.
  */
 #include "drivers/docker/docker.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -271,7 +272,7 @@ static void each_event(void *arg, json_t *event)
 
 static void again_later(struct docker_watch *watch, const struct nova_error *err)
 {
-	struct timeval wait = { watch->wait_ms / 1000, watch->wait_ms % 1000 * 1000 };
+	struct timeval wait = nova_timeval_ms(watch->wait_ms);
 
 	if (!watch->told)
 		driver_log(&watch->docker->env, NOVA_LOG_WARNING, "docker: events are not seen for now: %s",

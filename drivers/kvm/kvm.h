@@ -174,7 +174,6 @@ struct nova_op *kvm_qmp_fd(struct kvm_qemu *qemu, const char *command, json_t *a
 bool kvm_qmp_allowed(const char *command);
 /* The last lines of a log, at most size - 1 bytes, joined by "; ", without control characters. */
 void kvm_log_tail(const char *path, char *text, size_t size);
-int64_t kvm_now_ms(void);
 
 /* ---- a guest's QEMU (guest.c) ---- */
 

@@ -8,6 +8,7 @@
  * knows the only commands this driver uses.
  */
 #include "kvm.h"
+#include "engine/clock.h"
 
 #include <assert.h>
 #include <event2/event.h>
@@ -112,14 +113,6 @@ struct nova_op *kvm_qmp(struct kvm_qemu *qemu, const char *command, json_t *args
 	return kvm_qmp_fd(qemu, command, args, 0, done, arg, err);
 }
 
-int64_t kvm_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void monitor_ready(void *arg, json_t *greeting)
 {
 	struct kvm_qemu *qemu = arg;
@@ -136,7 +129,7 @@ static void monitor_event(void *arg, const char *name, json_t *data)
 
 static void retry_later(struct kvm_qemu *qemu)
 {
-	struct timeval delay = { .tv_usec = RETRY_MS * 1000 };
+	struct timeval delay = nova_timeval_ms(RETRY_MS);
 
 	event_add(qemu->retry, &delay);
 }
@@ -152,7 +145,7 @@ static void monitor_closed(void *arg, const struct nova_error *err)
 		return;
 	}
 	/* An adopted QEMU whose monitor belongs to somebody else will not change its mind. */
-	if (why.category == NOVA_LINK && kvm_now_ms() < qemu->connect_until_ms) {
+	if (why.category == NOVA_LINK && nova_now_ms() < qemu->connect_until_ms) {
 		retry_later(qemu);
 		return;
 	}
@@ -195,7 +188,7 @@ int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, stru
 		qemu->retry = event_new(qemu->kvm->env.base, -1, 0, monitor_retry, qemu);
 	if (!qemu->retry)
 		return nova_error_sys(err, ENOMEM, "no memory for a timer");
-	qemu->connect_until_ms = limit_ms ? kvm_now_ms() + limit_ms : 0;
+	qemu->connect_until_ms = limit_ms ? nova_now_ms() + limit_ms : 0;
 	return monitor_open(qemu, err);
 }
 

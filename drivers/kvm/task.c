@@ -8,6 +8,7 @@
  * an undo were taken back then.
  */
 #include "kvm.h"
+#include "engine/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -194,7 +195,7 @@ enum nova_step_result kvm_task_listen(
     struct kvm_task *task, kvm_event_fn match, int limit_ms, struct nova_error *err)
 {
 	struct kvm_guest *live = task->guest->driver_data;
-	struct timeval limit = { .tv_sec = limit_ms / 1000, .tv_usec = limit_ms % 1000 * 1000 };
+	struct timeval limit = nova_timeval_ms(limit_ms);
 
 	if (task->match)
 		unlisten(task);

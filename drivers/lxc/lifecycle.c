@@ -8,6 +8,7 @@
  */
 #include "drivers/lxc/lxc.h"
 #include "drivers/common/roots.h"
+#include "engine/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -318,14 +319,6 @@ LXC_VERB(start)
 
 /* ---- stop ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static enum nova_step_result stopped(struct task *task, json_t *value, struct nova_error *err)
 {
 	json_int_t status = json_integer_value(json_object_get(value, "status"));
@@ -335,7 +328,7 @@ static enum nova_step_result stopped(struct task *task, json_t *value, struct no
 	/* 2: it did not run */
 	if (status != 0 && status != 2 && nova_child_check("lxc-stop", value, err) < 0)
 		return NOVA_STEP_FAILED;
-	if (most && now_ms() - json_integer_value(json_object_get(task->notes, "began_ms")) >= json_integer_value(most))
+	if (most && nova_now_ms() - json_integer_value(json_object_get(task->notes, "began_ms")) >= json_integer_value(most))
 		json_object_set_new(task->result, "forced", json_string("the container did not end in time"));
 	lxc_tell(task->guest, NOVA_GUEST_STOPPED, "stopped");
 	return NOVA_STEP_DONE;
@@ -358,7 +351,7 @@ static enum nova_step_result halt(struct nova_run *run, void *ctx, struct nova_e
 		live->stopping = true;
 	if (!force)
 		json_object_set_new(task->notes, "most_ms", json_integer(ms));
-	json_object_set_new(task->notes, "began_ms", json_integer(now_ms()));
+	json_object_set_new(task->notes, "began_ms", json_integer(nova_now_ms()));
 	snprintf(seconds, sizeof(seconds), "%lld", (ms + 999) / 1000);
 	return task_program(task, force ? at_once : kindly, (int)ms + LXC_COMMAND_MS, stopped, err);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_pace.c - when points of a replica are due, late, and gone.
+ * test_pace.c - when points of a replica are due, late, and gone; spans of time as the loop takes them.
  */
+#include "engine/clock.h"
 #include "engine/pace.h"
 
 #include <setjmp.h>
@@ -111,6 +112,21 @@ static void every_short_history(void **state)
 		}
 }
 
+/* A second and more in tv_usec makes libevent sleep for half an hour. */
+static void spans(void **state)
+{
+	const int64_t us[] = { 0, 1, 999999, 1000000, 1000001, 2000000, 86400000001 };
+
+	for (size_t i = 0; i < sizeof(us) / sizeof(*us); i++) {
+		struct timeval span = nova_timeval_us(us[i]);
+
+		assert_in_range(span.tv_usec, 0, 999999);
+		assert_int_equal(span.tv_sec * 1000000 + span.tv_usec, us[i]);
+	}
+	assert_int_equal(nova_timeval_ms(2000).tv_sec, 2);
+	assert_int_equal(nova_timeval_ms(2999).tv_usec, 999000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +136,7 @@ int main(void)
 		cmocka_unit_test(thinned),
 		cmocka_unit_test(held_images_stay),
 		cmocka_unit_test(every_short_history),
+		cmocka_unit_test(spans),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
