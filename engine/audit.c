@@ -340,9 +340,9 @@ static int write_line(struct nova_audit *audit, const char *line, size_t length,
 	return nova_error_sys(err, written < 0 ? errno : ENOSPC, "audit log");
 }
 
-int nova_audit_append(struct nova_audit *audit, json_t *record, struct nova_error *err)
+int nova_audit_append(struct nova_audit *audit, json_t *record_stolen, struct nova_error *err)
 {
-	NOVA_AUTOJSON json_t *owned = record;
+	NOVA_AUTOJSON json_t *record = record_stolen;
 	NOVA_AUTOFREE char *line = NULL;
 	size_t length;
 

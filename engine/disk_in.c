@@ -72,13 +72,19 @@ static void broke(struct nova_disk_in *in, const struct nova_error *why)
 	event_active(in->report, 0, 0);
 }
 
+/* The end is told when our own direction of the channel is finished, too: whoever frees it earlier resets it, and the
+ * source takes that for giving up. */
 static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
 {
-	if (err)
-		broke(arg, err);
+	struct nova_disk_in *in = arg;
+
+	if (in->ended && (err || ended & NOVA_PIPE_TO_CHANNEL))
+		event_active(in->report, 0, 0);
+	else if (err)
+		broke(in, err);
 }
 
-/* All that the source sent is with the hypervisor: let its server see the end. */
+/* All that the source sent is with the hypervisor: let its server and the source see the end. */
 static void end_if_done(struct nova_disk_in *in)
 {
 	if (!in->finished || !in->disconnecting || in->ended || in->broken || in->fetched != in->wanted || queued(in->hypervisor))
@@ -86,7 +92,6 @@ static void end_if_done(struct nova_disk_in *in)
 	in->ended = true;
 	shutdown(bufferevent_getfd(in->hypervisor), SHUT_WR);
 	shutdown(bufferevent_getfd(in->records), SHUT_WR);
-	event_active(in->report, 0, 0);
 }
 
 /* ---- the older copy ---- */

@@ -30,6 +30,8 @@ struct way {
 	uint64_t server_start;
 	struct nova_disk_out *out;
 	struct nova_disk_in *in;
+	struct end *in_end; /* its channel's */
+	bool in_finished;   /* when the end was told */
 	struct event *listening;
 	int listen_fd;
 	int ready, ended_out, ended_in;
@@ -127,6 +129,7 @@ static void in_ended(void *arg, const struct nova_error *err)
 	struct way *way = arg;
 
 	way->ended_in++;
+	way->in_finished = way->in_end->finished;
 	if (err)
 		way->why_in = *err;
 }
@@ -153,6 +156,7 @@ static void way_open(struct way *way, bool with_seed)
 	b = end_new(way->loop.base, WINDOW);
 	a->peer = b;
 	b->peer = a;
+	way->in_end = b;
 	way->out = nova_disk_out_new(
 	    way->loop.base, &links, &a->channel, NOVA_CODEC_LZ4, &out_events, way, &err);
 	assert_non_null(way->out);
@@ -230,6 +234,7 @@ static void copy_all(struct way *way, struct nova_disk_stats *stats)
 		fail_msg("%s", err.text);
 	nova_disk_out_digest(way->out, sent, &bytes_sent);
 	nova_disk_in_digest(way->in, got, &bytes_got);
+	assert_true(way->in_finished);
 	assert_int_equal(bytes_sent, bytes_got);
 	assert_memory_equal(sent, got, sizeof(sent));
 	nova_disk_out_stats(way->out, stats);
