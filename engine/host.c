@@ -362,7 +362,7 @@ struct nova_host *nova_host_new(struct event_base *base, const struct nova_confi
 	TAILQ_INIT(&host->replicas);
 	TAILQ_INIT(&host->debts);
 	host->metrics = nova_metrics_new(metric_table);
-	if (host->metrics && nova_debts_open(host, err) == 0 && open_all(host, err) == 0)
+	if (host->metrics && nova_debts_open(host, err) == 0 && nova_leftovers_open(host, err) == 0 && open_all(host, err) == 0)
 		return host;
 	if (!host->metrics)
 		nova_error_sys(err, ENOMEM, "host");

@@ -40,6 +40,7 @@ struct nova_entry {
 	int64_t created_ms;
 	struct nova_job *job;   /* borrowed: the operation that has it; NULL: free */
 	bool attaching;         /* a restarted daemon is still looking for it */
+	bool left_over;         /* it runs elsewhere: to be deleted here */
 	struct nova_debt *debt; /* owned: for what the journal cannot take down; NULL: in the list of debts */
 };
 
@@ -184,7 +185,8 @@ void nova_debts_close(struct nova_host *host);
 
 /* ---- leftovers.c: what stays at the source after a commit is deleted later ---- */
 void nova_leftover(struct nova_entry *entry);
-void nova_leftovers_look(struct nova_host *host);
+bool nova_leftover_marked(const json_t *runtime);
+int nova_leftovers_open(struct nova_host *host, struct nova_error *err);
 void nova_leftovers_free(struct nova_host *host);
 
 /* ---- admission.c ---- */

@@ -3,22 +3,18 @@
  * leftovers.c - a guest runs elsewhere: it was handed over, or it never came. What its migration could not take down here
  * (a stopped QEMU, its sockets, its line in the inventory) is deleted later, tried every RETRY_MS, also by a restarted
  * daemon. Only guests with the mark are touched: the source makes it after the commit, the destination when the migration
- * is aborted, so that what it stands on is not the only copy.
+ * is aborted, so that what it stands on is not the only copy. The timer always runs: when it is needed, there may be no
+ * memory to start one.
  */
 #include "host.h"
 
+#include <errno.h>
 #include <event2/event.h>
-#include <string.h>
 
 #define RETRY_MS 2000
 #define MARK "left_over" /* in the guest's runtime */
 
 extern const struct nova_step nova_delete_steps[];
-
-static bool is_left_over(const struct nova_entry *entry)
-{
-	return json_is_true(json_object_get(entry->guest.runtime, MARK));
-}
 
 static void clear(struct nova_host *host, struct nova_entry *entry)
 {
@@ -32,41 +28,43 @@ static void clear(struct nova_host *host, struct nova_entry *entry)
 		nova_host_log(host, NOVA_LOG_WARNING, "what is left of guest %s: %s", entry->name, err.text);
 }
 
+/* A mark that there was no memory for is made now. */
 static void look(evutil_socket_t fd, short what, void *arg)
 {
 	struct nova_host *host = arg;
 	struct nova_entry *entry;
 
 	TAILQ_FOREACH (entry, &host->guests, link)
-		if (is_left_over(entry) && !entry->job && !entry->attaching)
+		if (entry->left_over && !entry->job && !entry->attaching) {
+			if (!nova_leftover_marked(entry->guest.runtime))
+				nova_leftover(entry);
 			clear(host, entry);
-	nova_leftovers_look(host);
+		}
 }
 
-void nova_leftovers_look(struct nova_host *host)
+bool nova_leftover_marked(const json_t *runtime)
 {
-	const struct timeval wait = nova_timeval_ms(RETRY_MS);
-	struct nova_entry *entry;
-
-	TAILQ_FOREACH (entry, &host->guests, link)
-		if (is_left_over(entry))
-			break;
-	if (!entry)
-		return;
-	if (!host->leftover_timer)
-		host->leftover_timer = evtimer_new(host->base, look, host);
-	if (host->leftover_timer && !evtimer_pending(host->leftover_timer, NULL))
-		event_add(host->leftover_timer, &wait);
+	return json_is_true(json_object_get(runtime, MARK));
 }
 
 void nova_leftover(struct nova_entry *entry)
 {
 	struct nova_error err;
 
+	entry->left_over = true;
 	json_object_set_new(entry->guest.runtime, MARK, json_true());
 	if (nova_entry_save(entry, &err) < 0)
 		nova_host_log(entry->host, NOVA_LOG_ERROR, "%s", err.text);
-	nova_leftovers_look(entry->host);
+}
+
+int nova_leftovers_open(struct nova_host *host, struct nova_error *err)
+{
+	const struct timeval every = nova_timeval_ms(RETRY_MS);
+
+	host->leftover_timer = event_new(host->base, -1, EV_PERSIST, look, host);
+	if (host->leftover_timer && event_add(host->leftover_timer, &every) == 0)
+		return 0;
+	return nova_error_sys(err, ENOMEM, "host");
 }
 
 void nova_leftovers_free(struct nova_host *host)

@@ -52,6 +52,7 @@ static int load_guest(void *arg, const struct nova_guest_row *row)
 		return 0;
 	}
 	json_object_update(entry->guest.runtime, row->runtime);
+	entry->left_over = nova_leftover_marked(entry->guest.runtime);
 	entry->guest.state = state_of(row->state);
 	entry->created_ms = row->created_ms;
 	return 0;
@@ -236,7 +237,6 @@ static void all_attached(struct nova_host *host)
 	}
 	nova_recovery_free(nova_take(&host->recovery));
 	resume_jobs(host);
-	nova_leftovers_look(host);
 }
 
 static void one_over(struct attach *attach, json_t *result, const struct nova_error *err)
