@@ -118,6 +118,7 @@ libnova_la_SOURCES += \
 	engine/replica.c \
 	engine/replica_export.c \
 	engine/replica_point.c \
+	engine/replica_wait.c \
 	engine/replicate.c \
 	engine/replicate.h \
 	engine/replicate_point.c \

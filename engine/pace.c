@@ -29,19 +29,33 @@ bool nova_pace_late(int64_t every_ms, int64_t taken_ms, int64_t now_ms)
 	return now_ms - taken_ms > nova_pace_limit(every_ms);
 }
 
-enum nova_thin nova_thin(const struct nova_thin_point *points, size_t count, unsigned keep)
+bool nova_thin_idle(const struct nova_thin_point *points, size_t count, size_t at)
 {
-	size_t whole = 0;
-	bool next_stands_on_it = count > 1 && points[1].based;
+	if (points[at].held)
+		return false;
+	for (size_t i = at + 1; i < count && points[i].based; i++)
+		if (points[i].held)
+			return false;
+	return true;
+}
 
-	for (size_t i = 0; i < count; i++)
+enum nova_thin nova_thin(const struct nova_thin_point *points, size_t count, unsigned keep, size_t *at)
+{
+	size_t first = 0, whole = 0;
+	bool next_stands_on_it;
+
+	while (first < count && !nova_thin_idle(points, count, first))
+		first++;
+	for (size_t i = first; i < count; i++)
 		whole += points[i].whole;
-	if (count < 2 || points[0].held || (next_stands_on_it && points[1].held))
+	if (first + 1 >= count)
 		return NOVA_THIN_NOTHING;
-	if (points[0].whole && (whole < keep || whole < 2))
+	if (points[first].whole && (whole < keep || whole < 2))
 		return NOVA_THIN_NOTHING;
+	*at = first;
+	next_stands_on_it = points[first + 1].based;
 	/* What is no point by itself stays as long as nothing whole has come after it. */
-	if (!points[0].whole && !whole)
+	if (!points[first].whole && !whole)
 		return next_stands_on_it ? NOVA_THIN_NOTHING : NOVA_THIN_REMOVE;
 	return next_stands_on_it ? NOVA_THIN_MERGE : NOVA_THIN_REMOVE;
 }

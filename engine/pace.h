@@ -21,7 +21,7 @@ int64_t nova_pace_next(int64_t every_ms, int64_t begun_ms, int64_t now_ms, unsig
 int64_t nova_pace_limit(int64_t every_ms);
 bool nova_pace_late(int64_t every_ms, int64_t taken_ms, int64_t now_ms);
 
-/* What happens to the oldest point before a new one arrives. */
+/* What happens to old points before a new one arrives. */
 enum nova_thin {
 	NOVA_THIN_NOTHING,
 	NOVA_THIN_MERGE,  /* the next one is an overlay on it: it becomes part of that */
@@ -30,10 +30,12 @@ enum nova_thin {
 struct nova_thin_point {
 	bool whole; /* false: only what the next one stands on */
 	bool based; /* on the one before it */
-	bool held;  /* somebody uses its images */
+	bool held;  /* somebody uses its images, and those of all that it stands on */
 };
-/* points: oldest first. keep: how many whole ones shall be there when the new one has arrived; the newest always stays
- * until then. */
-enum nova_thin nova_thin(const struct nova_thin_point *points, size_t count, unsigned keep);
+/* May the images of point `at` be written: nobody uses what stands on them? */
+bool nova_thin_idle(const struct nova_thin_point *points, size_t count, size_t at);
+/* points: oldest first. keep: how many whole ones shall be there when the new one has arrived, beside those that are held
+ * and what those stand on; the newest always stays until then. *at: the point that it happens to. */
+enum nova_thin nova_thin(const struct nova_thin_point *points, size_t count, unsigned keep, size_t *at);
 
 #endif

@@ -119,6 +119,7 @@ static struct nova_replica *replica_free(struct nova_replica *replica)
 	if (!replica)
 		return NULL;
 	nova_reception_drop(replica);
+	nova_replica_end_waits(replica);
 	TAILQ_REMOVE(&replica->host->replicas, replica, link);
 	json_decref(replica->body);
 	free(replica);
@@ -139,6 +140,7 @@ static struct nova_replica *replica_new(struct nova_host *host, const json_t *bo
 	replica->host = host;
 	replica->slot = slot;
 	replica->body = json_deep_copy(body);
+	TAILQ_INIT(&replica->waits);
 	TAILQ_INSERT_TAIL(&host->replicas, replica, link);
 	snprintf(replica->token, sizeof(replica->token), "%s", text_of(body, "token"));
 	snprintf(replica->guest, sizeof(replica->guest), "%s", text_of(body, "guest"));

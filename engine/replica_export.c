@@ -15,40 +15,77 @@ struct export {
 	struct nova_host *host;
 	char token[33];
 	json_int_t point;
-	struct nova_op *copying; /* owned */
+	size_t disk;
+	char *out;               /* owned: the file */
+	struct nova_op *waiting; /* owned */
 	nova_done_fn done;
 	void *arg;
 };
 
-static void let_go(struct export *export)
+static void export_free(struct export *export)
 {
 	struct nova_replica *replica = nova_replica_by_token(export->host, export->token);
 
 	if (replica)
 		replica->exports--;
+	free(export->out);
+	free(export);
 }
 
 static void drop(struct nova_op *op)
 {
 	struct export *export = (struct export *)op;
 
-	nova_op_drop(export->copying);
-	let_go(export);
-	free(export);
+	nova_op_drop(export->waiting);
+	export_free(export);
+}
+
+static void ended(struct export *export, json_t *answer, const struct nova_error *err)
+{
+	nova_done_fn done = export->done;
+	void *arg = export->arg;
+
+	export_free(export);
+	done(arg, answer, err);
 }
 
 static void copied(void *arg, json_t *result, const struct nova_error *err)
 {
 	struct export *export = arg;
-	nova_done_fn done = export->done;
-	void *done_arg = export->arg;
 	NOVA_AUTOJSON json_t *answer = err ? NULL : json_deep_copy(result);
 
 	if (answer)
 		json_object_set_new(answer, "point", json_integer(export->point));
-	let_go(export);
-	free(export);
-	done(done_arg, answer, err);
+	ended(export, answer, err);
+}
+
+/* Where the point's images are is only known now: a merge moves them. */
+static struct nova_op *copy(struct export *export, struct nova_error *err)
+{
+	struct nova_replica *replica = nova_replica_by_token(export->host, export->token);
+	const json_t *point = replica ? nova_replica_point(replica, export->point) : NULL;
+	NOVA_AUTOJSON json_t *how = NULL;
+
+	if (!point) {
+		nova_error_set(err, NOVA_STATE, "point %lld is gone", (long long)export->point);
+		return NULL;
+	}
+	how = json_pack("{s:O, s:s}", "path", json_array_get(json_object_get(point, "files"), export->disk), "file", export->out);
+	return nova_slot_call(replica->slot, NOVA_VERB_REPLICA_EXPORT, NULL, how, copied, export, err);
+}
+
+static void images_rest(void *arg, json_t *result, const struct nova_error *failure)
+{
+	struct export *export = arg;
+	struct nova_error err;
+
+	export->waiting = NULL;
+	if (failure)
+		err = *failure;
+	else
+		export->waiting = copy(export, &err);
+	if (!export->waiting)
+		ended(export, NULL, &err);
 }
 
 /* Which of the replica's disks: the one that was named, or the only one. -1 and *err. */
@@ -75,7 +112,6 @@ struct nova_op *nova_replica_export(struct nova_replica *replica, json_t *args, 
 	const json_t *point = nova_replica_point(replica, id);
 	const char *out = json_string_value(json_object_get(args, "out"));
 	int disk = disk_of(replica, json_string_value(json_object_get(args, "disk")), err);
-	NOVA_AUTOJSON json_t *how = NULL;
 	struct export *export;
 
 	if (disk < 0)
@@ -87,22 +123,22 @@ struct nova_op *nova_replica_export(struct nova_replica *replica, json_t *args, 
 		return NULL;
 	}
 	export = calloc(1, sizeof(*export));
-	if (!export) {
+	if (!export || !(export->out = strdup(out))) {
+		free(export);
 		nova_error_sys(err, ENOMEM, "export");
 		return NULL;
 	}
 	export->op.drop = drop;
 	export->host = replica->host;
 	export->point = json_integer_value(json_object_get(point, "id"));
+	export->disk = (size_t)disk;
 	memcpy(export->token, replica->token, sizeof(export->token));
 	export->done = done;
 	export->arg = arg;
-	how = json_pack("{s:O, s:s}", "path", json_array_get(json_object_get(point, "files"), (size_t)disk), "file", out);
-	export->copying = nova_slot_call(replica->slot, NOVA_VERB_REPLICA_EXPORT, NULL, how, copied, export, err);
-	if (!export->copying) {
-		free(export);
-		return NULL;
-	}
 	replica->exports++;
-	return &export->op;
+	export->waiting = nova_replica_wait(replica, NOVA_REPLICA_MERGE_MS, images_rest, export, err);
+	if (export->waiting)
+		return &export->op;
+	export_free(export);
+	return NULL;
 }

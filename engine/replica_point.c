@@ -5,9 +5,10 @@
  *
  * Its images are made and served by the driver, one server for each image, which ends (and has synced) when its only client,
  * our end of the disk's way, has gone. The point is there when the journal says so; before, every failure removes the
- * images again. Old points are thinned out before the new images are made, while nothing uses the chain: the oldest
- * point's successor is written into its images (both hold the same content meanwhile; "merging" in the journal says that
- * this is to be done again after a crash).
+ * images again. Old points are thinned out before the new images are made: an old point's successor is written into
+ * its images (both hold the same content meanwhile; "merging" in the journal says that this is to be done again after a
+ * crash). That is never done to images that somebody uses, directly or below others; who comes while it is being done
+ * waits (replica_wait.c).
  */
 #include "replicate.h"
 
@@ -92,6 +93,7 @@ static void drop(struct nova_run *run, void *ctx)
 	struct nova_reception *reception = ctx;
 
 	nova_op_drop(nova_take(&reception->op));
+	nova_replica_set_merging(reception->replica, false);
 	if (reception->look)
 		event_free(nova_take(&reception->look));
 }
@@ -125,22 +127,29 @@ static json_int_t id_of(const json_t *point)
 	return json_integer_value(json_object_get(point, "id"));
 }
 
-static enum nova_thin what_to_thin(const struct nova_reception *reception)
-{
-	struct nova_thin_point found[256];
-	json_t *points = points_of(reception), *point;
-	size_t i, count = json_array_size(points);
+#define THIN_MAX 256
 
-	if (count > sizeof(found) / sizeof(*found))
-		count = sizeof(found) / sizeof(*found);
+static size_t describe(const struct nova_reception *reception, struct nova_thin_point found[THIN_MAX])
+{
+	json_t *points = points_of(reception), *point;
+	size_t i;
+
 	json_array_foreach (points, i, point)
-		if (i < count)
+		if (i < THIN_MAX)
 			found[i] = (struct nova_thin_point) {
 				.whole = strcmp(text_of(point, "kind"), "base") != 0,
 				.based = i > 0 && json_integer_value(json_object_get(point, "base")) == id_of(json_array_get(points, i - 1)),
 				.held = nova_replica_holds(reception->replica, id_of(point)),
 			};
-	return nova_thin(found, count, (unsigned)json_integer_value(json_object_get(reception->replica->body, "keep")));
+	return i < THIN_MAX ? i : THIN_MAX;
+}
+
+static enum nova_thin what_to_thin(const struct nova_reception *reception, size_t *at)
+{
+	struct nova_thin_point found[THIN_MAX];
+	size_t count = describe(reception, found);
+
+	return nova_thin(found, count, (unsigned)json_integer_value(json_object_get(reception->replica->body, "keep")), at);
 }
 
 static void remove_files(const json_t *files)
@@ -154,23 +163,42 @@ static void remove_files(const json_t *files)
 
 static enum nova_step_result thin_more(struct nova_reception *reception, struct nova_error *err);
 
-/* The second point is in the images of the first now. */
+static const json_t *merging_of(const struct nova_reception *reception)
+{
+	return json_object_get(reception->replica->body, "merging");
+}
+
+/* The place of the point that is written into the images below it. */
+static size_t merging_at(const struct nova_reception *reception)
+{
+	json_t *points = points_of(reception), *point;
+	size_t i;
+
+	json_array_foreach (points, i, point)
+		if (json_equal(json_object_get(point, "id"), json_object_get(merging_of(reception), "point")))
+			break;
+	return i;
+}
+
+/* Its images are those that were below it now. */
 static enum nova_step_result merged_all(struct nova_reception *reception, struct nova_error *err)
 {
 	struct nova_replica *replica = reception->replica;
 	NOVA_AUTOJSON json_t *merging = json_incref(json_object_get(replica->body, "merging"));
-	json_t *point = json_array_get(points_of(reception), 0);
-	NOVA_AUTOJSON json_t *old = json_incref(json_object_get(point, "files"));
+	json_t *point = json_array_get(points_of(reception), merging_at(reception));
+	NOVA_AUTOJSON json_t *old = json_incref(json_object_get(point, "files")), *base = json_incref(json_object_get(point, "base"));
 
 	json_object_set(point, "files", json_object_get(merging, "into"));
-	json_object_set_new(point, "base", json_integer(0));
+	json_object_set(point, "base", json_object_get(merging, "base"));
 	json_object_del(replica->body, "merging");
 	if (nova_replica_save(replica, err) < 0) {
 		json_object_set(point, "files", old);
+		json_object_set(point, "base", base);
 		json_object_set(replica->body, "merging", merging);
 		return NOVA_STEP_FAILED;
 	}
 	remove_files(old);
+	nova_replica_set_merging(replica, false);
 	return thin_more(reception, err);
 }
 
@@ -194,9 +222,9 @@ static void merged(void *arg, json_t *result, const struct nova_error *err)
 
 static enum nova_step_result merge_next(struct nova_reception *reception, struct nova_error *err)
 {
-	const json_t *into = json_object_get(json_object_get(reception->replica->body, "merging"), "into");
-	const json_t *point = json_array_get(points_of(reception), 0), *above = json_array_get(points_of(reception), 1);
-	size_t at = reception->at;
+	size_t place = merging_at(reception), at = reception->at;
+	const json_t *into = json_object_get(merging_of(reception), "into");
+	const json_t *point = json_array_get(points_of(reception), place), *above = json_array_get(points_of(reception), place + 1);
 	json_t *args;
 
 	if (at >= json_array_size(into))
@@ -207,50 +235,58 @@ static enum nova_step_result merge_next(struct nova_reception *reception, struct
 	return call(reception, NOVA_VERB_REPLICA_MERGE, args, merged, err);
 }
 
-/* The first point is none any more; what it was is in the journal as long as its successor is not merged. */
-static enum nova_step_result merge_first(struct nova_reception *reception, struct nova_error *err)
+static enum nova_step_result begin_merge(struct nova_reception *reception, struct nova_error *err)
 {
-	struct nova_replica *replica = reception->replica;
-	json_t *points = points_of(reception);
-
-	json_object_set_new(replica->body, "merging",
-	    json_pack("{s:O}", "into", json_object_get(json_array_get(points, 0), "files")));
-	json_array_remove(points, 0);
-	if (nova_replica_save(replica, err) < 0)
-		return NOVA_STEP_FAILED;
 	reception->at = 0;
+	nova_replica_set_merging(reception->replica, true);
 	return merge_next(reception, err);
 }
 
-static enum nova_step_result remove_first(struct nova_reception *reception, struct nova_error *err)
+/* The point is none any more; what it was is in the journal as long as its successor is not merged. */
+static enum nova_step_result merge_into(struct nova_reception *reception, size_t at, struct nova_error *err)
+{
+	struct nova_replica *replica = reception->replica;
+	json_t *points = points_of(reception), *point = json_array_get(points, at);
+
+	json_object_set_new(replica->body, "merging",
+	    json_pack("{s:O, s:O, s:O}", "point", json_object_get(json_array_get(points, at + 1), "id"), "base",
+		json_object_get(point, "base"), "into", json_object_get(point, "files")));
+	json_array_remove(points, at);
+	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : begin_merge(reception, err);
+}
+
+static enum nova_step_result remove_point(struct nova_reception *reception, size_t at, struct nova_error *err)
 {
 	json_t *points = points_of(reception);
-	NOVA_AUTOJSON json_t *first = json_incref(json_array_get(points, 0));
+	NOVA_AUTOJSON json_t *old = json_incref(json_array_get(points, at));
 
-	json_array_remove(points, 0);
+	json_array_remove(points, at);
 	if (nova_replica_save(reception->replica, err) < 0)
 		return NOVA_STEP_FAILED;
-	remove_files(json_object_get(first, "files"));
+	remove_files(json_object_get(old, "files"));
 	return thin_more(reception, err);
 }
 
 static enum nova_step_result thin_more(struct nova_reception *reception, struct nova_error *err)
 {
-	enum nova_thin what = what_to_thin(reception);
+	size_t at = 0;
+	enum nova_thin what = what_to_thin(reception, &at);
 
 	if (what == NOVA_THIN_MERGE)
-		return merge_first(reception, err);
-	return what == NOVA_THIN_REMOVE ? remove_first(reception, err) : NOVA_STEP_DONE;
+		return merge_into(reception, at, err);
+	return what == NOVA_THIN_REMOVE ? remove_point(reception, at, err) : NOVA_STEP_DONE;
 }
 
+/* One that was broken off is done again first, as soon as nobody uses the images. */
 static enum nova_step_result run_thin(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_reception *reception = ctx;
+	struct nova_thin_point found[THIN_MAX];
+	size_t count = describe(reception, found), at = merging_at(reception);
 
-	reception->at = 0;
-	if (json_object_get(reception->replica->body, "merging"))
-		return merge_next(reception, err);
-	return thin_more(reception, err);
+	if (!merging_of(reception))
+		return thin_more(reception, err);
+	return at >= count || !nova_thin_idle(found, count, at) ? NOVA_STEP_DONE : begin_merge(reception, err);
 }
 
 /* ---- make ---- */
@@ -596,6 +632,7 @@ static struct nova_reception *reception_free(struct nova_reception *reception)
 
 	nova_run_free(reception->run);
 	nova_op_drop(reception->op);
+	nova_replica_set_merging(reception->replica, false);
 	if (reception->look)
 		event_free(reception->look);
 	nova_error_set(&err, NOVA_CANCELLED, "the point was given up");

@@ -28,6 +28,7 @@
 #define NOVA_REPLICA_LIMIT_MS 30000     /* for an answer that takes no work */
 #define NOVA_REPLICA_WORK_MS 600000     /* for one that does */
 #define NOVA_REPLICA_HANDOVER_MS 900000 /* the guest shuts down, and its last point goes over */
+#define NOVA_REPLICA_MERGE_MS 120000    /* a merge of old points is waited for */
 
 /* ---- ways of several disks: sockets that the hypervisor connects to (replicate_ways.c) ---- */
 
@@ -126,6 +127,7 @@ void nova_replicate_ended(struct nova_replicate *replicate, json_t *point, const
 /* ---- the standby ---- */
 
 struct nova_reception;
+struct nova_replica_wait;
 
 struct nova_replica {
 	TAILQ_ENTRY(nova_replica) link;
@@ -135,11 +137,13 @@ struct nova_replica {
 	char guest[NOVA_NAME_MAX + 1], peer[NOVA_NAME_MAX + 1], owner[128];
 	/* owned: as it stands in the journal: guest, uuid, owner, driver, peer, directory, spec, disks, needs, every_ms, keep,
 	 * state ("standby", "failed-over"), points [{id, kind, base, taken_ms, received_ms, bytes, consistency, files, hashes?}],
-	 * holds {guest: point}, merging? */
+	 * holds {guest: point}, merging? {point, base, into}: this point is being written into these images */
 	json_t *body;
 	struct nova_reception *reception; /* owned: a point that arrives */
 	struct nova_job *job;             /* borrowed: a fail-over */
 	unsigned exports;                 /* under way: the images stay as they are */
+	bool merging;                     /* images that newer points stand on are being written */
+	TAILQ_HEAD(nova_replica_waits, nova_replica_wait) waits; /* for the end of that */
 };
 
 int nova_replicas_open(struct nova_host *host, struct nova_error *err);
@@ -156,6 +160,12 @@ json_t *nova_replica_json(const struct nova_replica *replica);
 int nova_replica_remove(struct nova_replica *replica, struct nova_error *err);
 /* Does something stand on the images of this point? */
 bool nova_replica_holds(const struct nova_replica *replica, json_int_t id);
+/* replica_wait.c: its images are about to be read, by somebody whom nova_replica_holds knows of already. Answers when
+ * nothing writes them, or NOVA_TIMEOUT. */
+struct nova_op *nova_replica_wait(struct nova_replica *replica, int limit_ms, nova_done_fn done, void *arg,
+    struct nova_error *err);
+void nova_replica_set_merging(struct nova_replica *replica, bool merging);
+void nova_replica_end_waits(struct nova_replica *replica); /* it is about to be freed */
 /* Bytes of disk that replicas of this owner (NULL: all) have reserved, but for the guest of this name. */
 int64_t nova_replicas_disk_bytes(const struct nova_host *host, const char *owner, const char *but);
 

@@ -246,11 +246,18 @@ static enum nova_step_result convert(struct nova_run *run, void *ctx, struct nov
 	there = kvm_path_creatable(task->kvm->roots, "file", file, err);
 	if (there > 0)
 		nova_error_set(err, NOVA_REFUSED, "%s is there already: name a new file", file);
-	return there ? NOVA_STEP_FAILED : kvm_task_run_program(task, argv, ran, err);
+	if (there)
+		return NOVA_STEP_FAILED;
+	json_object_set_new(task->notes, "begun", json_true());
+	return kvm_task_run_program(task, argv, ran, err);
 }
 
 static enum nova_step_result unconvert(struct nova_run *run, void *ctx, struct nova_error *err)
 {
+	struct kvm_task *task = ctx;
+
+	if (json_object_get(task->notes, "begun"))
+		unlink(kvm_spec_text(task->args, "file"));
 	return NOVA_STEP_DONE;
 }
 

@@ -3,7 +3,7 @@
 INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon cut \
-	relay_qemu estimate disks_cold \
+	relay_qemu estimate disks_cold replica_users \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc

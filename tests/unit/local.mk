@@ -134,6 +134,10 @@ tests_unit_test_pipe_child_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_pace
 tests_unit_test_pace_SOURCES = tests/unit/test_pace.c
 tests_unit_test_pace_LDADD = $(UNIT_LDADD)
+
+unit_programs += tests/unit/test_replica
+tests_unit_test_replica_SOURCES = tests/unit/test_replica.c tests/unit/loop.h
+tests_unit_test_replica_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_moves
 tests_unit_test_moves_SOURCES = tests/unit/test_moves.c
 tests_unit_test_moves_LDADD = $(UNIT_LDADD)

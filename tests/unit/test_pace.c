@@ -40,7 +40,7 @@ static void late_after_one_interval_more(void **state)
 
 /* 'b': a base, 'B': a base on nothing before it that is held; 'w': whole, on the one before; 'W': whole, on nothing;
  * 'h': whole, on the one before, held */
-static enum nova_thin thin(const char *points, unsigned keep)
+static enum nova_thin thin_at(const char *points, unsigned keep, size_t *at)
 {
 	struct nova_thin_point found[16];
 	size_t count = strlen(points);
@@ -48,7 +48,17 @@ static enum nova_thin thin(const char *points, unsigned keep)
 	for (size_t i = 0; i < count; i++)
 		found[i] = (struct nova_thin_point) { .whole = points[i] != 'b' && points[i] != 'B',
 			.based = points[i] == 'w' || points[i] == 'h', .held = points[i] == 'h' || points[i] == 'B' };
-	return nova_thin(found, count, keep);
+	return nova_thin(found, count, keep, at);
+}
+
+/* The oldest one is what it happens to. */
+static enum nova_thin thin(const char *points, unsigned keep)
+{
+	size_t at = 0;
+	enum nova_thin what = thin_at(points, keep, &at);
+
+	assert_int_equal(at, 0);
+	return what;
 }
 
 static void thinned(void **state)
@@ -71,13 +81,43 @@ static void thinned(void **state)
 
 static void held_images_stay(void **state)
 {
-	assert_int_equal(thin("hwww", 2), NOVA_THIN_NOTHING);
-	assert_int_equal(thin("Whww", 2), NOVA_THIN_NOTHING); /* merging would take its images away */
-	assert_int_equal(thin("Wwhw", 2), NOVA_THIN_MERGE);
-	assert_int_equal(thin("Bww", 2), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("hwww", 9), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("Whww", 9), NOVA_THIN_NOTHING); /* merging would take its images away */
+	assert_int_equal(thin("Wwhw", 2), NOVA_THIN_NOTHING); /* it stands on what merging would write */
+	assert_int_equal(thin("Wwwh", 1), NOVA_THIN_NOTHING);
+	assert_int_equal(thin("Bww", 3), NOVA_THIN_NOTHING);
 }
 
-/* Whatever there is: thinning ends, never takes the newest whole point, and never more than it must. */
+static void what_came_after_held_images_is_thinned(void **state)
+{
+	size_t at = 0;
+
+	assert_int_equal(thin_at("Wwhwwww", 2, &at), NOVA_THIN_MERGE);
+	assert_int_equal(at, 3);
+	assert_int_equal(thin_at("Bww", 2, &at), NOVA_THIN_MERGE);
+	assert_int_equal(at, 1);
+	assert_int_equal(thin_at("Whbw", 1, &at), NOVA_THIN_MERGE);
+	assert_int_equal(at, 2);
+	assert_int_equal(thin_at("Whbb", 1, &at), NOVA_THIN_REMOVE);
+	assert_int_equal(at, 2);
+	/* Another chain than the one that is held. */
+	assert_int_equal(thin_at("WwWwh", 2, &at), NOVA_THIN_MERGE);
+	assert_int_equal(at, 0);
+	assert_int_equal(thin_at("WWwh", 2, &at), NOVA_THIN_REMOVE);
+	assert_int_equal(at, 0);
+}
+
+static bool held_above(const char *points, size_t at)
+{
+	bool held = points[at] == 'h';
+
+	while (points[++at] == 'w' || points[at] == 'h')
+		held |= points[at] == 'h';
+	return held;
+}
+
+/* Whatever there is: thinning ends, never takes the newest whole point, never writes what is held, and takes never more
+ * than it must. */
 static void every_short_history(void **state)
 {
 	static const char kinds[] = "bwWh";
@@ -85,7 +125,7 @@ static void every_short_history(void **state)
 	for (unsigned code = 0; code < 4096; code++)
 		for (unsigned keep = 1; keep < 5; keep++) {
 			char points[7] = "";
-			size_t count = 6, steps = 0;
+			size_t count = 6, steps = 0, at = 0;
 			enum nova_thin what;
 
 			for (size_t i = 0; i < count; i++)
@@ -93,21 +133,21 @@ static void every_short_history(void **state)
 			points[count] = 0;
 			if (points[0] == 'w')
 				points[0] = 'W';
-			while ((what = thin(points, keep)) != NOVA_THIN_NOTHING) {
+			while ((what = thin_at(points, keep, &at)) != NOVA_THIN_NOTHING) {
 				size_t whole = 0;
 
 				assert_in_range(++steps, 1, count);
-				for (const char *p = points; *p; p++)
+				for (const char *p = points + at; *p; p++)
 					whole += *p != 'b';
-				assert_true(points[0] == 'b' || (whole >= 2 && whole >= keep));
-				assert_int_not_equal(points[0], 'h');
+				assert_true(points[at] == 'b' || (whole >= 2 && whole >= keep));
+				assert_false(held_above(points, at));
 				if (what == NOVA_THIN_MERGE) {
-					assert_true(points[1] == 'w');
-					points[1] = 'W';
+					assert_true(points[at + 1] == 'w');
+					points[at + 1] = points[at] == 'b' ? 'W' : points[at];
 				} else {
-					assert_true(points[1] == 'W' || points[1] == 'b');
+					assert_true(points[at + 1] == 'W' || points[at + 1] == 'b');
 				}
-				memmove(points, points + 1, strlen(points));
+				memmove(points + at, points + at + 1, strlen(points + at));
 			}
 		}
 }
@@ -135,6 +175,7 @@ int main(void)
 		cmocka_unit_test(late_after_one_interval_more),
 		cmocka_unit_test(thinned),
 		cmocka_unit_test(held_images_stay),
+		cmocka_unit_test(what_came_after_held_images_is_thinned),
 		cmocka_unit_test(every_short_history),
 		cmocka_unit_test(spans),
 	};
