@@ -21,7 +21,8 @@
 #define CHAIN_BYTES (512u * 1024)
 #define DICT_BYTES (64u * 1024)
 #define WINDOW_LOG 24
-#define LEVEL_LARGE 5 /* from here on zstd's tables are large: clearing them would take longer than a turn, */
+#define LEVEL_LARGE 5 /* from here on there is time to look for long matches (level 3 packs better than 1 with them, */
+                      /* and faster), and zstd's tables are large: clearing them would take longer than a turn, */
 #define TABLE_LOG 18  /* so they have this size; the long matches do not need them */
 #define RANDOM_SAMPLES_MIN 1024u /* bytes looked at; of fewer nothing is said */
 #define PACKED_MAX (NOVA_BODY_MAX + NOVA_BODY_MAX / 128 + 1024)
@@ -99,7 +100,7 @@ static int open_frame(struct nova_packer *packer, int level, struct nova_error *
 	rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_compressionLevel, level);
 	if (!ZSTD_isError(rc))
 		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_windowLog, WINDOW_LOG);
-	if (!ZSTD_isError(rc))
+	if (!ZSTD_isError(rc) && level >= LEVEL_LARGE)
 		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_enableLongDistanceMatching, 1);
 	if (!ZSTD_isError(rc) && level >= LEVEL_LARGE)
 		rc = ZSTD_CCtx_setParameter(packer->zstd, ZSTD_c_hashLog, TABLE_LOG);
