@@ -19,8 +19,8 @@
  *   'R' all hashes were told
  *   'A' bytes of the hypervisor's replies              'E' the next request is the last: disconnect
  *
- * Limits: a block has 64 KiB, more for seeds of more than 64 GiB, so that there are at most 2^20 hashes
- * (32 MiB) on each side. Not here: which disks, and when (migrate_disks.c).
+ * Limits: a block has 4 KiB, what file systems write at least; more for seeds of more than 8 GiB, so that there are at
+ * most 2^21 hashes (64 MiB) on each side. Not here: which disks, and when (migrate_disks.c).
  */
 #ifndef NOVA_DISK_H
 #define NOVA_DISK_H
@@ -28,8 +28,8 @@
 #include "pipe.h"
 
 #define NOVA_DISK_HASH_BYTES 32u
-#define NOVA_DISK_BLOCK_MIN (64u * 1024)
-#define NOVA_DISK_BLOCKS_MAX (1u << 20)
+#define NOVA_DISK_BLOCK_MIN 4096u
+#define NOVA_DISK_BLOCKS_MAX (1u << 21)
 
 struct nova_disk_stats {
 	uint64_t written_bytes; /* content of write requests */

@@ -3,7 +3,7 @@
 INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon cut \
-	relay_qemu estimate disks_cold replica_users \
+	relay_qemu estimate disks_cold disks_warm disks_live replica_users \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc
@@ -14,7 +14,7 @@ long_names = \
 	readopt doubt journal overload \
 	baseline baseline_damage baseline_owner \
 	relay_libvirt resume_cuts resume_addresses resume_blackhole resume_postcopy resume_switchover \
-	disks_warm disks_live disks_faults disks_bandwidth replicate \
+	disks_faults disks_bandwidth replicate \
 	boxmove_warm_docker boxmove_warm_lxc checkpoint_docker checkpoint_containerd
 integration_tests = $(integration_names:%=tests/integration/%.sh)
 long_tests = $(long_names:%=tests/integration/%.sh)
