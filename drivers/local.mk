@@ -18,6 +18,7 @@ libnova_la_SOURCES += \
 	drivers/kvm/launch.c \
 	drivers/kvm/lifecycle.c \
 	drivers/kvm/list.c \
+	drivers/kvm/jobs.c \
 	drivers/kvm/mirror.c \
 	drivers/kvm/point.c \
 	drivers/kvm/outgoing.c \

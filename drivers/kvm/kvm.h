@@ -369,6 +369,15 @@ enum nova_step_result kvm_backing_find(struct nova_run *run, void *ctx, struct n
 int kvm_hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err);
 /* mirror.c: what is in the device of a disk ({disk, file}), of query-block's answer; NULL: QEMU has no such disk. */
 const json_t *kvm_disk_inserted(const json_t *devices, const json_t *disk);
+/* jobs.c: block jobs whose names begin with one of prefixes (NULL at the end). Listen for their ends, then begin jobs and
+ * note them in notes.jobs, then wait until all have ended; FAILED with QEMU's reason if one did not do its work. */
+enum nova_step_result kvm_jobs_listen(struct kvm_task *task, const char *const prefixes[], struct nova_error *err);
+enum nova_step_result kvm_jobs_wait(struct kvm_task *task, struct nova_error *err);
+/* End (or cancel, whatever state they are in) those that there are, at least so many, and wait for that. */
+enum nova_step_result kvm_jobs_end(
+    struct kvm_task *task, const char *const prefixes[], size_t least, bool cancel, struct nova_error *err);
+bool kvm_is_job(const char *job, const char *const prefixes[]);
+bool kvm_job_over(const char *event);
 /* A job's end, as the engine's DISK_MIRROR event. */
 void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data);
 

@@ -18,10 +18,7 @@
 #define PIECE_LARGE 65536
 #define SMALL_PIECES_MAX (256ll << 30) /* bytes of a disk */
 
-static bool is_ours(const char *job)
-{
-	return job && strncmp(job, PREFIX, sizeof(PREFIX) - 1) == 0;
-}
+static const char *const prefixes[] = { PREFIX, NULL };
 
 /* ---- what the jobs say by themselves ----------------------------------------------------------------- */
 
@@ -31,7 +28,7 @@ void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data)
 	bool cancelled = strcmp(name, "BLOCK_JOB_CANCELLED") == 0;
 	NOVA_AUTOJSON json_t *told = NULL;
 
-	if (!is_ours(job) || (!cancelled && strcmp(name, "BLOCK_JOB_COMPLETED") != 0))
+	if (!kvm_is_job(job, prefixes) || !kvm_job_over(name))
 		return;
 	told = json_pack("{s:s,s:s}", "disk", job + sizeof(PREFIX) - 1, "status",
 	    cancelled ? "cancelled" : error ? "failed" : "ended");
@@ -42,96 +39,12 @@ void kvm_mirror_event(struct kvm_guest *live, const char *name, json_t *data)
 
 /* ---- end, in order or not ------------------------------------------------------------------------------ */
 
-/* notes.ended: name of each job whose end was heard, and its error ("" if there was none). notes.jobs: those
- * whose end is waited for. */
-static bool all_ended(const struct kvm_task *task)
-{
-	json_t *job;
-	size_t i;
-
-	json_array_foreach (json_object_get(task->notes, "jobs"), i, job)
-		if (!json_object_get(json_object_get(task->notes, "ended"), json_string_value(job)))
-			return false;
-	return json_object_get(task->notes, "jobs") != NULL;
-}
-
-static enum nova_step_result judge(struct kvm_task *task, struct nova_error *err)
-{
-	const char *job;
-	json_t *error;
-
-	if (json_is_true(json_object_get(task->args, "cancel")))
-		return NOVA_STEP_DONE;
-	json_object_foreach (json_object_get(task->notes, "ended"), job, error) {
-		if (!*json_string_value(error))
-			continue;
-		nova_error_set(err, NOVA_REFUSED, "mirror of %s: %s", job + sizeof(PREFIX) - 1,
-		    json_string_value(error));
-		return NOVA_STEP_FAILED;
-	}
-	return NOVA_STEP_DONE;
-}
-
-static enum nova_step_result match_end(
-    struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
-{
-	const char *job = kvm_spec_text(data, "device");
-	bool cancelled = strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
-
-	if (!is_ours(job) || (!cancelled && strcmp(event, "BLOCK_JOB_COMPLETED") != 0))
-		return NOVA_STEP_WAIT;
-	json_object_set_new(json_object_get(task->notes, "ended"), job,
-	    json_string(cancelled ? "cancelled before it was ready" : kvm_spec_text(data, "error") ?: ""));
-	return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
-}
-
-static enum nova_step_result end_next(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	json_t *jobs = json_object_get(task->notes, "jobs");
-	size_t at = (size_t)kvm_spec_int(task->notes, "at");
-
-	if (at == json_array_size(jobs))
-		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
-	json_object_set_new(task->notes, "at", json_integer((json_int_t)at + 1));
-	return kvm_task_try(task, "block-job-cancel",
-	    json_pack("{s:O,s:b}", "device", json_array_get(jobs, at), "force",
-	        json_is_true(json_object_get(task->args, "cancel"))),
-	    end_next, err);
-}
-
-static enum nova_step_result jobs_known(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	json_t *jobs = json_array(), *job;
-	size_t i;
-
-	json_array_foreach (value, i, job)
-		if (is_ours(kvm_spec_text(job, "device")))
-			json_array_append(jobs, json_object_get(job, "device"));
-	json_object_set_new(task->notes, "jobs", jobs);
-	if (!json_is_true(json_object_get(task->args, "cancel")) &&
-	    json_array_size(jobs) < (size_t)kvm_spec_int(task->args, "count")) {
-		nova_error_set(err, NOVA_REFUSED, "only %zu mirrors of %d are left", json_array_size(jobs),
-		    (int)kvm_spec_int(task->args, "count"));
-		kvm_task_stop_waiting(NULL, task);
-		return NOVA_STEP_FAILED;
-	}
-	if (json_array_size(jobs) == 0) {
-		kvm_task_stop_waiting(NULL, task);
-		return NOVA_STEP_DONE;
-	}
-	return end_next(task, NULL, err);
-}
-
 static enum nova_step_result end_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
+	size_t count = (size_t)kvm_spec_int(task->args, "count");
 
-	if (!kvm_guest_live(task->guest))
-		return NOVA_STEP_DONE;
-	json_object_set_new(task->notes, "ended", json_object());
-	if (kvm_task_listen(task, match_end, 0, err) == NOVA_STEP_FAILED)
-		return NOVA_STEP_FAILED;
-	return kvm_task_qmp(task, "query-block-jobs", NULL, jobs_known, err);
+	return kvm_jobs_end(task, prefixes, count, json_is_true(json_object_get(task->args, "cancel")), err);
 }
 
 static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, struct nova_error *err)
@@ -264,10 +177,7 @@ static enum nova_step_result start_mirrors(struct nova_run *run, void *ctx, stru
 /* What was begun is cancelled. */
 static enum nova_step_result undo_mirrors(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	struct kvm_task *task = ctx;
-
-	json_object_set_new(task->args, "cancel", json_true());
-	return end_jobs(run, ctx, err);
+	return kvm_jobs_end(ctx, prefixes, 0, true, err);
 }
 
 static enum nova_step_result undo_targets(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -300,7 +210,7 @@ static enum nova_step_result tell_jobs(struct kvm_task *task, json_t *value, str
 	size_t i;
 
 	json_array_foreach (value, i, job)
-		if (is_ours(kvm_spec_text(job, "device")))
+		if (kvm_is_job(kvm_spec_text(job, "device"), prefixes))
 			json_array_append_new(disks,
 			    json_pack("{s:s,s:b,s:I,s:I}", "disk",
 			        kvm_spec_text(job, "device") + sizeof(PREFIX) - 1, "ready",

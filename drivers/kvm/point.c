@@ -20,10 +20,7 @@
 #define STAGING ".nova-point"
 #define PIECE 65536 /* what a mark notes, and a job copies, at once */
 
-static bool is_job(const char *job)
-{
-	return job && (strncmp(job, "point-disk", 10) == 0 || strncmp(job, "send-disk", 9) == 0);
-}
+static const char *const prefixes[] = { "point-disk", "send-disk", NULL };
 
 static json_t *disk_at(const struct kvm_task *task, size_t at)
 {
@@ -48,92 +45,9 @@ static json_t *staging_of(const json_t *disk)
 	return json_sprintf("%s" STAGING, kvm_spec_text(disk, "file"));
 }
 
-/* ---- waiting for jobs: notes.jobs are those that must end, notes.ended those that did, with their error ("") ---- */
-
-static bool all_ended(const struct kvm_task *task)
-{
-	json_t *job;
-	size_t i;
-
-	json_array_foreach (json_object_get(task->notes, "jobs"), i, job)
-		if (!json_object_get(json_object_get(task->notes, "ended"), json_string_value(job)))
-			return false;
-	return json_object_get(task->notes, "jobs") != NULL;
-}
-
-static enum nova_step_result judge(struct kvm_task *task, struct nova_error *err)
-{
-	const char *job;
-	json_t *error;
-
-	if (json_is_true(json_object_get(task->notes, "cancelling")))
-		return NOVA_STEP_DONE;
-	json_object_foreach (json_object_get(task->notes, "ended"), job, error)
-		if (*json_string_value(error)) {
-			nova_error_set(err, NOVA_REFUSED, "QEMU's job %s: %s", job, json_string_value(error));
-			return NOVA_STEP_FAILED;
-		}
-	return NOVA_STEP_DONE;
-}
-
-static enum nova_step_result match_end(struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
-{
-	const char *job = kvm_spec_text(data, "device");
-	bool cancelled = strcmp(event, "BLOCK_JOB_CANCELLED") == 0;
-
-	if (!is_job(job) || (!cancelled && strcmp(event, "BLOCK_JOB_COMPLETED") != 0))
-		return NOVA_STEP_WAIT;
-	json_object_set_new(json_object_get(task->notes, "ended"), job,
-	    json_string(cancelled ? "cancelled" : kvm_spec_text(data, "error") ?: ""));
-	json_object_set(json_object_get(task->notes, "copied"), job, json_object_get(data, "len"));
-	return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
-}
-
-static enum nova_step_result listen_for_jobs(struct kvm_task *task, struct nova_error *err)
-{
-	json_object_del(task->notes, "jobs");
-	json_object_set_new(task->notes, "ended", json_object());
-	json_object_set_new(task->notes, "copied", json_object());
-	return kvm_task_listen(task, match_end, 0, err);
-}
-
-static enum nova_step_result cancel_next(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	json_t *jobs = json_object_get(task->notes, "jobs");
-	size_t at = next_of(task);
-
-	if (at >= json_array_size(jobs))
-		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
-	return kvm_task_try(task, "block-job-cancel",
-	    json_pack("{s:O,s:b}", "device", json_array_get(jobs, at), "force", 1), cancel_next, err);
-}
-
-static enum nova_step_result jobs_known(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	json_t *jobs = json_array(), *job;
-	size_t i;
-
-	json_array_foreach (value, i, job)
-		if (is_job(kvm_spec_text(job, "device")))
-			json_array_append(jobs, json_object_get(job, "device"));
-	json_object_set_new(task->notes, "jobs", jobs);
-	if (json_array_size(jobs))
-		return cancel_next(task, NULL, err);
-	kvm_task_stop_waiting(NULL, task);
-	return NOVA_STEP_DONE;
-}
-
 static enum nova_step_result cancel_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	struct kvm_task *task = ctx;
-
-	if (!kvm_guest_live(task->guest))
-		return NOVA_STEP_DONE;
-	begin_loop(task);
-	json_object_set_new(task->notes, "cancelling", json_true());
-	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
-		return NOVA_STEP_FAILED;
-	return kvm_task_qmp(task, "query-block-jobs", NULL, jobs_known, err);
+	return kvm_jobs_end(ctx, prefixes, 0, true, err);
 }
 
 /* ---- nodes and files of a point ---- */
@@ -375,7 +289,7 @@ static enum nova_step_result take(struct nova_run *run, void *ctx, struct nova_e
 	json_t *actions = json_array(), *jobs = json_array(), *disk;
 	size_t i;
 
-	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
+	if (kvm_jobs_listen(task, prefixes, err) == NOVA_STEP_FAILED)
 		return NOVA_STEP_FAILED;
 	add_marks(task, actions);
 	json_array_foreach (json_object_get(task->args, "disks"), i, disk) {
@@ -450,7 +364,7 @@ static enum nova_step_result copy_next(struct kvm_task *task, json_t *value, str
 	const char *name = kvm_spec_text(disk, "disk");
 
 	if (!disk)
-		return all_ended(task) ? judge(task, err) : NOVA_STEP_WAIT;
+		return kvm_jobs_wait(task, err);
 	return kvm_task_qmp(task, "blockdev-backup",
 	    json_pack("{s:o,s:o,s:o,s:s}", "job-id", json_sprintf("send-%s", name), "device",
 	        json_sprintf("point-%s-staging", name), "target", json_sprintf("point-%s-target", name), "sync", "top"),
@@ -464,7 +378,7 @@ static enum nova_step_result copy_out(struct nova_run *run, void *ctx, struct no
 	size_t i;
 
 	begin_loop(task);
-	if (listen_for_jobs(task, err) == NOVA_STEP_FAILED)
+	if (kvm_jobs_listen(task, prefixes, err) == NOVA_STEP_FAILED)
 		return NOVA_STEP_FAILED;
 	json_array_foreach (json_object_get(task->args, "disks"), i, disk)
 		json_array_append_new(jobs, json_sprintf("send-%s", kvm_spec_text(disk, "disk")));
