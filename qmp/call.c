@@ -131,10 +131,14 @@ static int fill(struct call *call, const char *command, json_t *args, const stru
 
 	call->command = strdup(command);
 	call->text = encode(command, args, call->id);
-	if (!call->command || !call->text)
-		return nova_error_set(err, NOVA_INVALID,
+	if (!call->command || !call->text) {
+		nova_error_set(err, NOVA_INVALID,
 		    "a command could not be encoded: its name and arguments must "
 		    "be UTF-8, and there must be memory");
+		if (err)
+			err->errnum = ENOMEM; /* perhaps: jansson does not say */
+		return -1;
+	}
 	call->length = strlen(call->text);
 	client->waiting_bytes += call->length;
 	if (options && options->fd > 0 && (call->fd = fcntl(options->fd, F_DUPFD_CLOEXEC, 3)) < 0)
@@ -176,9 +180,12 @@ struct call *qmp_call_new(struct qmp_client *client, const char *command, json_t
 
 int qmp_call_send(struct qmp_client *client, struct call *call, struct nova_error *err)
 {
-	NOVA_AUTOFREE char *text = nova_take(&call->text);
+	NOVA_AUTOFREE char *text = NULL;
 	const char *key;
 
+	if (qmp_wire_reserve(&client->wire, sizeof("{\"exec-oob\":") + call->length, err) < 0)
+		return -1; /* it still waits */
+	text = nova_take(&call->text);
 	TAILQ_REMOVE(&client->waiting, call, link);
 	TAILQ_INSERT_TAIL(&client->sent, call, link);
 	client->waiting_bytes -= call->length;

@@ -7,7 +7,8 @@
  * connecting is tried again every 50 ms, and the whole handshake has one limit (5 s unless told).
  *
  * The peer is not trusted: its messages are bounded (reader.c), replies that nobody asked for are counted and
- * ignored, and a stream that is no JSON ends the connection. Commands are in call.c.
+ * ignored, and a stream that is no JSON ends the connection, after it has been read again: it may have been memory
+ * that lacked. Commands are in call.c.
  */
 #include "client.h"
 #include "engine/cleanup.h"
@@ -22,6 +23,7 @@
 
 #define GREETING_MS 5000
 #define RETRY_MS 50
+#define MISREAD_MAX 5 /* times that one message is read again */
 
 static const unsigned transitions[] = {
 	[CLIENT_CONNECTING] = 1u << CLIENT_GREETING | 1u << CLIENT_CLOSED,
@@ -78,12 +80,24 @@ static void fail(struct qmp_client *client, const struct nova_error *why)
 		client->events.closed(client->arg, &client->failure);
 }
 
+/* The monitor of a guest that runs is not given up because there was no memory for a message: what it says stays in the
+ * socket, what we say waits, and both are tried again soon. */
+static void fail_or_wait(struct qmp_client *client, const struct nova_error *why)
+{
+	bool misread = client->wire.reader.misread && ++client->misread <= MISREAD_MAX;
+
+	if ((misread || why->category == NOVA_SYSTEM) && client->state == CLIENT_READY)
+		start_timer(client, RETRY_MS);
+	else
+		fail(client, why);
+}
+
 static void pump(struct qmp_client *client)
 {
 	struct nova_error err;
 
 	if (client->state == CLIENT_READY && qmp_calls_pump(client, &err) < 0)
-		fail(client, &err);
+		fail_or_wait(client, &err);
 }
 
 /* ---- handshake ---------------------------------------------------------------------------------- */
@@ -170,23 +184,27 @@ static void on_message(struct qmp_client *client, const json_t *message)
 		client->strays++;
 }
 
+/* Messages that are here, and what more there is to read. */
 static void on_read(evutil_socket_t fd, short what, void *arg)
 {
 	struct qmp_client *client = arg;
 	struct nova_error err;
-	int got;
+	int got = 1;
 
 	enter(client);
-	got = qmp_wire_read(&client->wire, &err);
+	if (fd >= 0)
+		got = qmp_wire_read(&client->wire, &err);
 	while (got > 0 && alive(client)) {
 		NOVA_AUTOJSON json_t *message = NULL;
 
 		got = qmp_reader_next(&client->wire.reader, &message, &err);
-		if (got > 0)
+		if (got > 0) {
+			client->misread = 0;
 			on_message(client, message);
+		}
 	}
 	if (got < 0)
-		fail(client, &err);
+		fail_or_wait(client, &err);
 	if (alive(client))
 		pump(client);
 	leave(client);
@@ -255,6 +273,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	struct qmp_client *client = arg;
 	int64_t left = client->give_up_ms - nova_now_ms();
 
+	if (client->state == CLIENT_READY) {
+		on_read(-1, EV_READ, client);
+		return;
+	}
 	enter(client);
 	if (client->state == CLIENT_CONNECTING)
 		try_connect(client);

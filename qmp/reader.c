@@ -154,10 +154,13 @@ static int parse(struct qmp_reader *reader, json_t **message, struct nova_error 
 		saturate(text, length);
 		value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
 	}
-	if (!value)
+	reader->misread = !value;
+	if (!value) {
+		reader->scan = reader->start;
 		return nova_error_set(err, NOVA_INVALID,
 		    "a message of %zu bytes is not valid JSON: %s at byte %d", length, why.text,
 		    why.position);
+	}
 	reader->start = reader->scan;
 	*message = value;
 	return 1;

@@ -17,6 +17,7 @@ struct qmp_reader {
 	size_t end, room;
 	int depth; /* open brackets at scan */
 	bool string, escape;
+	bool misread; /* next() failed at a whole message, which is still there */
 };
 
 /* limits may be NULL; zeros are the defaults of struct qmp_limits. */
@@ -28,7 +29,8 @@ void qmp_reader_release(struct qmp_reader *reader);
 int qmp_reader_feed(struct qmp_reader *reader, const void *data, size_t length, struct nova_error *err);
 
 /* The next whole message: 1 and *message (the caller's), 0 when more bytes are needed, -1 and NOVA_INVALID
- * when the stream cannot be trusted any further (only release it then). */
+ * when the stream cannot be trusted any further. Only release it then, unless it misread: jansson does not tell a bad text
+ * from a lack of memory, so the same message may be asked for again. */
 int qmp_reader_next(struct qmp_reader *reader, json_t **message, struct nova_error *err);
 
 #endif

@@ -78,10 +78,13 @@ void qmp_wire_close(struct qmp_wire *wire)
 int qmp_wire_read(struct qmp_wire *wire, struct nova_error *err)
 {
 	char bytes[READ_BYTES];
-	ssize_t got = recv(wire->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	ssize_t got = recv(wire->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_PEEK);
 
-	if (got > 0)
-		return qmp_reader_feed(&wire->reader, bytes, (size_t)got, err) < 0 ? -1 : 1;
+	if (got > 0) {
+		if (qmp_reader_feed(&wire->reader, bytes, (size_t)got, err) < 0)
+			return -1; /* they stay in the socket */
+		return recv(wire->fd, bytes, (size_t)got, MSG_DONTWAIT) == got ? 1 : nova_error_set(err, NOVA_LINK, "reading failed");
+	}
 	if (got == 0)
 		return nova_error_set(err, NOVA_LINK, "closed by the peer");
 	if (errno == EAGAIN || errno == EINTR)
@@ -119,6 +122,13 @@ bool qmp_wire_hung_up(const struct qmp_wire *wire)
 size_t qmp_wire_queued(const struct qmp_wire *wire)
 {
 	return wire->out ? evbuffer_get_length(wire->out) : 0;
+}
+
+int qmp_wire_reserve(struct qmp_wire *wire, size_t length, struct nova_error *err)
+{
+	if (evbuffer_expand(wire->out, length) < 0 || event_add(wire->writable, NULL) < 0)
+		return nova_error_sys(err, ENOMEM, "no memory for a message of %zu bytes", length);
+	return 0;
 }
 
 int qmp_wire_queue(

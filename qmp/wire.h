@@ -35,7 +35,8 @@ int qmp_wire_open(struct qmp_wire *wire, struct event_base *base, int fd, const 
 /* A closed wire (QMP_WIRE_CLOSED) is fine. */
 void qmp_wire_close(struct qmp_wire *wire);
 
-/* One read into the reader: 1 got something, 0 nothing there now, -1 NOVA_LINK. */
+/* One read into the reader: 1 got something, 0 nothing there now, -1 NOVA_LINK, or NOVA_SYSTEM: no memory, what there is
+ * stays in the socket. */
 int qmp_wire_read(struct qmp_wire *wire, struct nova_error *err);
 /* Stop or go on reading. Paused, on_read comes once a second with EV_TIMEOUT, to ask qmp_wire_hung_up(). */
 void qmp_wire_pause(struct qmp_wire *wire, bool pause);
@@ -43,6 +44,8 @@ void qmp_wire_pause(struct qmp_wire *wire, bool pause);
 void qmp_wire_stop(struct qmp_wire *wire);
 bool qmp_wire_hung_up(const struct qmp_wire *wire);
 
+/* Memory for bytes that are queued next, so that a message is not queued in part. */
+int qmp_wire_reserve(struct qmp_wire *wire, size_t length, struct nova_error *err);
 size_t qmp_wire_queued(const struct qmp_wire *wire);
 /* Queue bytes, to leave from the loop. pass_fd (stolen; -1: none) travels with their first byte; one at a
  * time. Fails only when out of memory. */

@@ -145,6 +145,37 @@ static void test_memory_is_given_back(void **state)
 	qmp_reader_release(&reader);
 }
 
+static int allocations_left;
+
+static void *scarce(size_t size)
+{
+	return allocations_left-- > 0 ? malloc(size) : NULL;
+}
+
+/* Whichever allocation fails, the message is still there when there is memory again. */
+static void test_message_outlives_lack_of_memory(void **state)
+{
+	static const char text[] = "{\"event\":\"STOP\",\"data\":{\"list\":[1,\"two\",{\"three\":null}]}}";
+	struct qmp_reader reader;
+	json_t *message = NULL;
+	struct nova_error err;
+	int tries = 0;
+
+	qmp_reader_init(&reader, NULL);
+	assert_int_equal(qmp_reader_feed(&reader, text, sizeof(text) - 1, &err), 0);
+	while (!message) {
+		allocations_left = tries++;
+		json_set_alloc_funcs(scarce, free);
+		if (qmp_reader_next(&reader, &message, &err) < 0)
+			assert_true(reader.misread);
+		json_set_alloc_funcs(malloc, free);
+	}
+	assert_in_range(tries, 5, 1000);
+	assert_string_equal(json_string_value(json_object_get(message, "event")), "STOP");
+	json_decref(message);
+	qmp_reader_release(&reader);
+}
+
 static void test_big_numbers_saturate(void **state)
 {
 	static const char text[] =
@@ -951,6 +982,7 @@ int main(void)
 		cmocka_unit_test(test_bad_messages_are_refused),
 		cmocka_unit_test(test_limits_hold),
 		cmocka_unit_test(test_memory_is_given_back),
+		cmocka_unit_test(test_message_outlives_lack_of_memory),
 		cmocka_unit_test(test_big_numbers_saturate),
 		PEER(test_never_greets),
 		PEER(test_refused_and_missing),
