@@ -371,6 +371,10 @@ static void row_answered(void *arg, json_t *result, const struct nova_error *err
 enum nova_step_result nova_job_call_then(struct nova_job *job, enum nova_verb verb, json_t *args, nova_seen_fn seen,
     struct nova_error *err)
 {
+	if (!args) {
+		nova_error_sys(err, ENOMEM, "%s", job->guest_name);
+		return NOVA_STEP_FAILED;
+	}
 	job->seen = seen;
 	job->op = nova_slot_call(
 	    job->slot, verb, job->entry ? &job->entry->guest : NULL, args, row_answered, job, err);

@@ -96,6 +96,7 @@ enum nova_step_result nova_source_undo_connect(struct nova_run *run, void *ctx, 
 {
 	struct nova_source *source = ((struct nova_job *)ctx)->ctx;
 
+	nova_source_stop_stream(source); /* an undo that failed left it: its channel goes with the session */
 	source->session = source->ops->free(source->session);
 	return NOVA_STEP_DONE;
 }

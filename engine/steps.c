@@ -2,7 +2,8 @@
  *
  * steps.c - the runner of row tables described in steps.h. It is a small state machine that moves one row
  * per turn of the loop: forwards until the end or a failure, then backwards through the undos. Undos that
- * give no limit of their own have UNDO_LIMIT_MS. Not here: what rows do, and the journal (before()).
+ * give no limit of their own have UNDO_LIMIT_MS. What has no way back, an undo or a row after the commit, is tried again
+ * every AGAIN_MS, AGAIN_MOST times, when all it lacked was memory. Not here: what rows do, and the journal (before()).
  */
 #include "steps.h"
 
@@ -17,6 +18,8 @@
 
 #define UNDO_LIMIT_MS 30000
 #define NOTES_BYTES 2048
+#define AGAIN_MS 100
+#define AGAIN_MOST 50
 
 static const char *const outcome_names[] = { "completed", "undone", "undo-failed", "leftovers", "in-doubt" };
 static_assert(sizeof(outcome_names) / sizeof(*outcome_names) == NOVA_OUTCOMES, "a name for each outcome");
@@ -27,6 +30,8 @@ struct nova_run {
 	bool cancelled;                /* while inside; why is set */
 	bool inside;                   /* the row's function is being called */
 	bool waiting, undoing, past_commit, failed, undo_failed;
+	bool resting; /* before the row is tried again */
+	int again;    /* times that it was */
 	int limit_ms;                 /* of the row that waits */
 	int most_ms;                  /* for any row's limit; 0: no such cap */
 	bool answered, answered_well; /* the waiting row's answer, to be taken from the loop */
@@ -139,10 +144,24 @@ static int before(struct nova_run *run, bool undo, struct nova_error *err)
 	return result;
 }
 
+static bool rests(struct nova_run *run, const struct nova_error *err)
+{
+	const struct timeval wait = nova_timeval_ms(AGAIN_MS);
+
+	if (err->errnum != ENOMEM || run->again == AGAIN_MOST || evtimer_add(run->limit, &wait) < 0)
+		return false;
+	run->again++;
+	run->resting = true;
+	return true;
+}
+
 /* ---- backwards ---- */
 
 static void undo_over(struct nova_run *run, const struct nova_error *failure)
 {
+	if (failure && rests(run, failure))
+		return;
+	run->again = 0;
 	if (failure) {
 		run->undo_failed = true;
 		note(run, "undo of", failure);
@@ -184,6 +203,7 @@ static void begin_undo(struct nova_run *run, const struct nova_error *why)
 static void next_row(struct nova_run *run)
 {
 	run->past_commit |= nova_run_step(run)->commit;
+	run->again = 0;
 	run->at++;
 	soon(run);
 }
@@ -192,6 +212,8 @@ static void row_failed(struct nova_run *run, const struct nova_error *err)
 {
 	const struct nova_step *step = nova_run_step(run);
 
+	if (run->past_commit && rests(run, err))
+		return;
 	if (run->past_commit) {
 		if (!run->failed)
 			run->why = *err;
@@ -279,6 +301,10 @@ static void too_late(evutil_socket_t fd, short what, void *arg)
 	struct nova_run *run = arg;
 	struct nova_error err;
 
+	if (run->resting) {
+		run->resting = false;
+		soon(run);
+	}
 	if (!run->waiting || run->answered)
 		return;
 	nova_error_set(&err, NOVA_TIMEOUT, "%s%s took longer than %g s", run->undoing ? "undo of " : "",

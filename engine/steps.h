@@ -8,7 +8,8 @@
  * row has drop, or nothing to stop). When a row fails, times out or is cancelled, what it waits for is
  * dropped, its own undo and those of the rows before run newest first, each of which may wait too; a
  * failing undo is recorded and the rest still runs. After the commit row nothing is undone: a failure
- * there is a leftover. A commit row that ends in NOVA_LINK or NOVA_TIMEOUT is IN_DOUBT. A commit row
+ * there is a leftover. An undo, or a row after the commit, that fails for want of memory (ENOMEM) is called again for 5 s,
+ * before it counts as failed. A commit row that ends in NOVA_LINK or NOVA_TIMEOUT is IN_DOUBT. A commit row
  * cannot be cancelled.
  */
 #ifndef NOVA_STEPS_H

@@ -8,6 +8,7 @@
  */
 #include "link.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,8 +216,7 @@ static int call_start(struct call *call, struct nova_session *session, const cha
 
 	call->timer = evtimer_new(session->links->base, on_call_timer, call);
 	if (!message || !call->timer)
-		return nova_error_set(
-		    err, NOVA_SYSTEM, "no memory for a request, or a command that is not UTF-8");
+		return nova_error_sys(err, ENOMEM, "no memory for a request, or a command that is not UTF-8");
 	nova_error_set(&call->failure, NOVA_TIMEOUT, "%s did not answer %s in %d ms", session->peer->name,
 	    command, limit_ms);
 	call->op.drop = call_drop;
@@ -249,7 +249,7 @@ struct nova_op *request_send(struct nova_session *session, const char *command, 
 	}
 	call = calloc(1, sizeof(*call));
 	if (!call) {
-		nova_error_set(err, NOVA_SYSTEM, "no memory for a request");
+		nova_error_sys(err, ENOMEM, "no memory for a request");
 		return NULL;
 	}
 	call->done = done;
@@ -374,7 +374,7 @@ static int request_heard_json(struct nova_session *session, struct nova_cursor *
 	else if (message && (!session->events || !session->events->request))
 		nova_error_set(&err, NOVA_STATE, "no requests are served here");
 	else if (message && !(request = malloc(sizeof(*request))))
-		nova_error_set(&err, NOVA_SYSTEM, "no memory for a request");
+		nova_error_sys(&err, ENOMEM, "no memory for a request");
 	if (!request) {
 		send_answer(session, id, NULL, &err);
 		return 0;

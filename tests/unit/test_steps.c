@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include "engine/steps.h"
 #include "tests/unit/loop.h"
 
@@ -49,6 +51,7 @@ struct fixture {
 	enum nova_outcome outcome;
 	struct nova_error err;
 	bool has_err;
+	int starved; /* so many calls of the row, or of its undo, have no memory */
 	char notes[4096];
 	int cancel_result;
 	struct nova_error cancel_err;
@@ -133,6 +136,20 @@ static enum nova_step_result act(struct fixture *f, enum end how, struct nova_er
 	}
 }
 
+/* Memory lacks first, then it ends as it is meant to. */
+static enum nova_step_result act_starved(struct fixture *f, enum end how, struct nova_error *err)
+{
+	if (f->starved == 0)
+		return act(f, how, err);
+	f->starved--;
+	nova_error_sys(f->starved % 2 ? err : &f->answer, ENOMEM, "a row");
+	if (f->starved % 2)
+		return NOVA_STEP_FAILED;
+	f->poke_fails = true;
+	schedule(f, poke);
+	return NOVA_STEP_WAIT;
+}
+
 static int index_of(const struct nova_run *run)
 {
 	return (int)(nova_run_step(run) - steps);
@@ -146,7 +163,7 @@ static enum nova_step_result run_row(struct nova_run *run, void *ctx, struct nov
 	assert_int_equal(f->depth, 0);
 	assert_false(nova_run_undoing(run));
 	mark(f, 'R', row);
-	return act(f, row == f->row ? f->how : WELL, err);
+	return row == f->row ? act_starved(f, f->how, err) : NOVA_STEP_DONE;
 }
 
 static enum nova_step_result undo_row(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -157,7 +174,9 @@ static enum nova_step_result undo_row(struct nova_run *run, void *ctx, struct no
 	assert_int_equal(f->depth, 0);
 	assert_true(nova_run_undoing(run));
 	mark(f, 'U', row);
-	return act(f, row == 0 || row == f->row ? f->undo_how : WELL, err);
+	if (row == 0)
+		return act(f, f->undo_how, err);
+	return row == f->row ? act_starved(f, f->undo_how, err) : NOVA_STEP_DONE;
 }
 
 static void drop_row(struct nova_run *run, void *ctx)
@@ -303,6 +322,24 @@ static void test_every_end_of_every_row(void **state)
 				if (f->has_err)
 					assert_int_not_equal(f->err.category, NOVA_OK);
 			}
+}
+
+static void test_rows_without_a_way_back_wait_for_memory(void **state)
+{
+	struct fixture *f = *state;
+
+	f->starved = 3; /* its row, and its undo twice */
+	start(f, 1, WELL, WELL, NULL, false);
+	finish(f);
+	assert_int_equal(f->outcome, NOVA_UNDONE);
+	assert_string_equal(f->trace, "j0R0j1R1u1U1u1U1u1U1u0U0");
+	assert_string_equal(f->notes, "");
+
+	f->starved = 2;
+	start(f, 3, WELL, WELL, NULL, false);
+	finish(f);
+	assert_int_equal(f->outcome, NOVA_COMPLETED);
+	assert_string_equal(f->trace, "j0R0j1R1j2R2j3R3j3R3j3R3");
 }
 
 static void test_reasons_and_notes(void **state)
@@ -470,6 +507,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_end_of_every_row, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rows_without_a_way_back_wait_for_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reasons_and_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limits_can_be_capped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_go_on_after_a_restart, setup, teardown),
