@@ -3,7 +3,8 @@
  * follow.c - stay with a job until it ends.
  *
  * Events come on the connection from its beginning, so the job is asked for once after that: whatever
- * ended before is in the answer, whatever ends later is an event. Progress goes to standard error (one line
+ * ended before is in the answer, whatever ends later is an event. It is asked for again every ASK_AGAIN_S: a daemon that
+ * had no memory for the event sent none. Progress goes to standard error (one line
  * redrawn in place on a terminal, otherwise a line for each phase and every 5 s), the outcome to standard
  * output. Following never changes the job.
  */
@@ -11,8 +12,11 @@
 #include "tools/follow.h"
 #include "tools/progress_view.h"
 #include "tools/views.h"
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ASK_AGAIN_S 5
 
 struct follow {
 	struct session *session;
@@ -20,6 +24,7 @@ struct follow {
 	bool json;
 	struct progress_view view;
 	bool over, lost_shown;
+	bool awake; /* the job ended, or is to be asked for again */
 	json_t *ended;
 };
 
@@ -61,7 +66,7 @@ static void on_event(void *arg, const char *event, json_t *data)
 		follow_put_json(event, data);
 	if (!strcmp(event, "JOB_ENDED")) {
 		follow->ended = json_incref(data);
-		follow->over = true;
+		follow->over = follow->awake = true;
 	} else if (!strcmp(event, "JOB_LOSES") && !follow->json) {
 		show_lost(follow, data);
 	} else if (!strcmp(event, "JOB_PROGRESS") && !follow->json) {
@@ -90,6 +95,28 @@ static int ask(struct follow *follow, struct nova_error *err)
 	if (!follow->over && !follow->json && json_object_size(progress))
 		progress_show(&follow->view, progress);
 	json_decref(job);
+	return 0;
+}
+
+static void wake(evutil_socket_t fd, short what, void *arg)
+{
+	((struct follow *)arg)->awake = true;
+}
+
+/* What the daemon could not answer now, it may later. */
+static int wait_for_end(struct follow *follow, struct event *alarm, struct nova_error *err)
+{
+	const struct timeval wait = { ASK_AGAIN_S, 0 };
+
+	while (!follow->over) {
+		follow->awake = false;
+		if (alarm)
+			evtimer_add(alarm, &wait);
+		if (session_wait(follow->session, &follow->awake, err) < 0)
+			return -1;
+		if (!follow->over && ask(follow, err) < 0 && (follow->session->gone || follow->session->interrupted))
+			return -1;
+	}
 	return 0;
 }
 
@@ -128,12 +155,13 @@ int follow_job(struct session *session, const char *job, bool json)
 {
 	struct follow follow = { .session = session, .job = job, .json = json };
 	struct nova_error err = { 0 };
+	struct event *alarm = evtimer_new(session->base, wake, &follow);
 	int status;
 
 	progress_view_init(&follow.view);
 	session->on_event = on_event;
 	session->on_event_arg = &follow;
-	if (ask(&follow, &err) < 0 || session_wait(session, &follow.over, &err) < 0) {
+	if (ask(&follow, &err) < 0 || wait_for_end(&follow, alarm, &err) < 0) {
 		progress_keep(&follow.view); /* it says how far the job was */
 		status = left_early(&follow, &err);
 	} else {
@@ -144,6 +172,8 @@ int follow_job(struct session *session, const char *job, bool json)
 	}
 	session->on_event = NULL;
 	session->on_event_arg = NULL;
+	if (alarm)
+		event_free(alarm);
 	json_decref(follow.ended);
 	progress_release(&follow.view);
 	return status;
