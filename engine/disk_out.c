@@ -53,14 +53,17 @@ static void on_report(evutil_socket_t fd, short what, void *arg)
 	out->events->ended(out->arg, out->broken ? &out->error : NULL);
 }
 
+/* A hypervisor that halts its guest waits for what it asked for, deaf to all else: it gets its end at once. */
 static void broke(struct nova_disk_out *out, const struct nova_error *why)
 {
 	if (out->broken || out->ended)
 		return;
 	out->broken = true;
 	out->error = *why;
-	if (out->hypervisor)
+	if (out->hypervisor) {
 		bufferevent_disable(out->hypervisor, EV_READ | EV_WRITE);
+		shutdown(bufferevent_getfd(out->hypervisor), SHUT_RDWR);
+	}
 	bufferevent_disable(out->records, EV_READ | EV_WRITE);
 	event_active(out->report, 0, 0);
 }
