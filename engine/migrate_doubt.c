@@ -151,13 +151,14 @@ void nova_doubt_start(struct nova_job *job)
 void nova_doubt_end(struct nova_job *job, bool committed)
 {
 	struct nova_source *source = job->ctx;
+	const enum nova_guest_state as_it_was = source->mode == NOVA_COLD ? NOVA_GUEST_STOPPED : NOVA_GUEST_MIGRATED;
 	struct nova_error err;
 
 	nova_host_log(job->host, NOVA_LOG_INFO, "%s is no longer in doubt: %s", job->id,
 	    committed ? "the guest runs at the destination" : "the guest stays here");
 	nova_doubt_free(nova_take(&source->doubt));
 	if (job->entry)
-		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_MIGRATED, NULL);
+		nova_guest_set_state(&job->entry->guest, as_it_was, NULL);
 	json_object_set_new(job->report, "in_doubt", json_true());
 	if (nova_job_start(job, nova_source_steps, committed ? "drain" : "handover", !committed, &err) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s", err.text);

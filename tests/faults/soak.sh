@@ -91,6 +91,6 @@ stop_proxies
 finish
 echo "seed $SEED, $MODE: $moves moves, $disturbed of them disturbed, in $((($(now_ms) - begun) / 1000)) s: $switched switch-overs," \
 	"$stayed times back at the source; 0 double runs, 0 guests lost, daemons died by themselves $deaths times," \
-	"the guest's kernel crashed ${crashes:-0} times;" \
+	"$(emulators_toll);" \
 	"heartbeat $(jq -c '{beats, missing, duplicated, max_gap_ms, per_socket}' <"$tmp/beats")"
 [ "$deaths" = 0 ] || fail "a daemon died by itself"

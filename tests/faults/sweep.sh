@@ -175,6 +175,6 @@ pair=
 stop_proxies
 finish
 echo "$pairs pairs of row and fault in $((($(now_ms) - begun) / 1000)) s: the guest ran on exactly one side after each," \
-	"nothing was left behind ($missed rows were not reached, ${resumed:-0} guests were let run by resume,
-	daemons died by themselves $deaths times, guests' kernels crashed ${crashes:-0} times)"
+	"nothing was left behind ($missed rows were not reached, ${resumed:-0} guests were let run by resume," \
+	"daemons died by themselves $deaths times, $(emulators_toll))"
 [ "$deaths" = 0 ] || fail "a daemon died by itself"
