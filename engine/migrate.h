@@ -75,6 +75,7 @@ struct nova_source {
 	struct nova_op *tail_op;          /* owned */
 	enum { NOVA_LIVE, NOVA_WARM, NOVA_COLD } mode;
 	bool streaming, switching, stopped, completed, postcopy;
+	bool to_postcopy;                     /* it switches over that way */
 	bool held;       /* stopped before the switch-over, until its disks are whole */
 	bool halted;     /* by us: it does not run again by itself, whatever happens */
 	bool written;    /* the hypervisor has written the whole stream ... */

@@ -418,7 +418,9 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 	NOVA_AUTOJSON json_t *args = NULL;
 	bool source_waits = dest->reserve || dest->commit || dest->abort, damaged;
 
-	if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING)
+	if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING && dest->cold)
+		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "it belongs here, but could not be started: see novacron start");
+	else if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING)
 		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "it belongs here, but could not be let run: see novacron resume");
 	nova_base_use_end(dest->base, dest->committed && !dest->postcopy && dest->loaded);
 	damaged = nova_base_use_damaged(dest->base);

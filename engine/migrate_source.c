@@ -137,7 +137,8 @@ static enum nova_step_result undone_precopy(struct nova_job *job, json_t *result
 	return NOVA_STEP_DONE;
 }
 
-/* Also from after `completed`: the driver lets the guest go on here. A restarted daemon comes here, too. */
+/* Also from after `completed`, and from postcopy before the commit, while all memory is still here: the driver lets the
+ * guest go on. Not if an operator decided for this side: it may have run over there. A restarted daemon comes here, too. */
 static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -155,7 +156,7 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
 	}
 	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
-	    json_pack("{s:b}", "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
+	    json_pack("{s:b, s:b}", "uncommitted", !json_object_get(job->report, "resolved"), "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
 	    undone_precopy, err);
 }
 
@@ -197,6 +198,8 @@ static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, str
 		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
 	if (source->held)
 		return nova_job_call_then(job, NOVA_VERB_OUT_SET, json_pack("{s:b}", "go_on", 1), goes_on, err);
+	if (source->to_postcopy)
+		return nova_job_call_then(job, NOVA_VERB_OUT_SET, json_pack("{s:b}", "postcopy", 1), goes_on, err);
 	return NOVA_STEP_WAIT;
 }
 

@@ -198,8 +198,7 @@ static void act(struct nova_source *source, const struct nova_converge_decision 
 		switch_over(source);
 		break;
 	case NOVA_CONVERGE_POSTCOPY:
-		source->switching = true;
-		set(source, json_pack("{s:b}", "postcopy", 1));
+		source->switching = source->to_postcopy = true;
 		nova_run_done(job->run);
 		break;
 	case NOVA_CONVERGE_THROTTLE:

@@ -529,13 +529,20 @@ static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, 
 	return kvm_task_listen(task, match_over, LOOK_AGAIN_MS, err);
 }
 
+/* Until it is committed the guest has not run over there, and QEMU, cancelled in postcopy, still has all of its memory. */
+static bool too_late(const struct kvm_task *task, const char *status)
+{
+	return one_of(status, beyond) &&
+	       !(strcmp(status, "postcopy-active") == 0 && json_is_true(json_object_get(task->args, "uncommitted")));
+}
+
 static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
 	const char *status = kvm_spec_text(value, "status") ?: "none";
 
 	if (one_of(status, over))
 		return NOVA_STEP_DONE;
-	if (one_of(status, beyond)) {
+	if (too_late(task, status)) {
 		nova_error_set(err, NOVA_STATE,
 		    "guest %s runs at the destination already (%s): too late to cancel", task->guest->name,
 		    status);

@@ -71,7 +71,7 @@ chosen_pairs() {
 
 # The guest of a postcopy migration writes faster than its link carries.
 guest_for() { # KIND
-	case $1 in postcopy) wanted=rand:24:8 ;; *) wanted= ;; esac
+	case $1 in postcopy) wanted=rand:8:8 ;; *) wanted= ;; esac
 	[ "$wanted" != "${dirty-}" ] || return 0
 	dirty=$wanted
 	nova "$home" delete g --force >/dev/null
