@@ -512,7 +512,9 @@ static void remember(struct nova_source *source, const struct nova_pipe_stats *p
 
 	if (source->mode != NOVA_LIVE || !job->entry || !stats->wire_sent_bytes)
 		return;
-	if (source->direct) /* nothing of it holds for the relay, which is what estimates are for */
+	/* Nothing of a direct one holds for the relay, which is what estimates are for; of one that a restart interrupted
+	 * only the end is known. */
+	if (source->direct || !source->converge)
 		return;
 	move = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:O*, s:O*, s:i, s:I, s:I, s:f, s:f}", "uuid", job->entry->guest.uuid,
 	    "at_ms", (json_int_t)nova_wall_ms(), "memory_bytes", (json_int_t)source->memory_bytes, "raw_bytes",

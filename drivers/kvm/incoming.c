@@ -71,24 +71,38 @@ static enum nova_step_result listen_for_stream(struct nova_run *run, void *ctx, 
 
 /* ---- the rest of a postcopy ---- */
 
-static enum nova_step_result wait_lost(struct nova_run *run, void *ctx, struct nova_error *err)
+/* Refused: it waits at the socket already, from the last time when nobody came, or knows of no loss yet. */
+static enum nova_step_result recover_answer(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
-	return kvm_task_qmp(ctx, "query-migrate", NULL, kvm_wait_for_loss, err);
+	const char *refusal = kvm_spec_text(task->notes, "refusal") ?: "";
+
+	json_object_set_new(task->notes, "listening", json_boolean(value || strstr(refusal, "triggered already")));
+	return NOVA_STEP_DONE;
 }
 
-/* It refuses if it waits at the socket already, from the last time: nobody came then. */
+/* At first without a look at its state, and for this alone it has ears always. */
 static enum nova_step_result listen_again(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
 	char path[PATH_MAX];
 
-	if (json_is_true(json_object_get(task->result, "complete")))
+	if (json_is_true(json_object_get(task->notes, "listening")) ||
+	    json_is_true(json_object_get(task->result, "complete")))
 		return NOVA_STEP_DONE;
 	if (kvm_guest_socket(task->kvm, task->guest->name, "incoming.sock", path, sizeof(path), err) < 0)
 		return NOVA_STEP_FAILED;
 	json_object_set_new(task->result, "path", json_string(path));
 	return kvm_task_try(
-	    task, "migrate-recover", json_pack("{s:o}", "uri", json_sprintf("unix:%s", path)), NULL, err);
+	    task, "migrate-recover", json_pack("{s:o}", "uri", json_sprintf("unix:%s", path)), recover_answer, err);
+}
+
+static enum nova_step_result wait_lost(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	struct kvm_task *task = ctx;
+
+	if (json_is_true(json_object_get(task->notes, "listening")))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(task, "query-migrate", NULL, kvm_wait_for_loss, err);
 }
 
 KVM_VERB(in_prepare)
@@ -106,8 +120,9 @@ KVM_VERB(in_prepare)
 		{ NULL },
 	};
 	static const struct nova_step recover_rows[] = {
-		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
 		{ "listen", listen_again, NULL, kvm_task_stop_waiting },
+		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
+		{ "listen again", listen_again, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 	bool recover = json_is_true(json_object_get(args, "recover"));

@@ -93,10 +93,16 @@ bool kvm_qmp_allowed(const char *command)
 	return false;
 }
 
+/* A destination in postcopy may be deaf to all other commands: whoever holds its big lock waits for a page. */
+static bool is_out_of_band(const char *command)
+{
+	return strcmp(command, "migrate-recover") == 0;
+}
+
 struct nova_op *kvm_qmp_fd(struct kvm_qemu *qemu, const char *command, json_t *args, int fd, nova_done_fn done,
     void *arg, struct nova_error *err)
 {
-	const struct qmp_call call = { .fd = fd };
+	const struct qmp_call call = { .fd = fd, .oob = is_out_of_band(command) };
 
 	assert(kvm_qmp_allowed(command));
 	if (!qemu->qmp) {

@@ -121,6 +121,7 @@ static void task_reply(void *arg, json_t *result, const struct nova_error *failu
 	if (failure && failure->category == NOVA_LINK && task->match)
 		return;
 	if (failure && failure->category == NOVA_REFUSED && task->tolerant) {
+		json_object_set_new(task->notes, "refusal", json_string(failure->text));
 		failure = NULL;
 		result = NULL;
 	}
