@@ -3,6 +3,7 @@
 INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon cut \
+	doubt overload baseline baseline_damage baseline_owner resume_cuts resume_addresses \
 	relay_qemu estimate disks_cold disks_warm disks_live replica_users \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
@@ -11,9 +12,8 @@ integration_names = \
 long_names = \
 	moves_microvm big_guest there_and_back kvm direct \
 	stall_wait stall_force stall_throttle stall_postcopy stall_abort \
-	readopt doubt journal overload \
-	baseline baseline_damage baseline_owner \
-	relay_libvirt resume_cuts resume_addresses resume_blackhole resume_postcopy resume_switchover \
+	readopt journal \
+	relay_libvirt resume_blackhole resume_postcopy resume_switchover \
 	disks_faults disks_bandwidth replicate \
 	boxmove_warm_docker boxmove_warm_lxc checkpoint_docker checkpoint_containerd
 integration_tests = $(integration_names:%=tests/integration/%.sh)
