@@ -53,6 +53,7 @@ struct nova_source {
 	struct nova_session *session;     /* owned */
 	struct nova_pipe *pipe;           /* owned */
 	int listen_fd;                    /* owned */
+	int stream_fd;                    /* owned: keeps the hypervisor's connection when the pipe goes */
 	struct event *listening;          /* owned: QEMU is expected on listen_fd */
 	char *path;                       /* owned: of listen_fd's socket */
 	struct event *tick;               /* owned */
@@ -60,6 +61,8 @@ struct nova_source {
 	struct nova_converge *converge;   /* owned */
 	struct nova_doubt *doubt;         /* owned */
 	struct nova_rejoin *rejoin;       /* owned: a postcopy has lost its stream */
+	struct nova_doubt *spare_doubt;   /* owned: when they are needed there may be no memory */
+	struct nova_rejoin *spare_rejoin; /* owned */
 	struct nova_base_use *base;       /* owned; NULL: cold, or not begun */
 	json_t *offer;                    /* owned: baseline that the destination has */
 	bool base_damaged;                /* the destination says so */
@@ -76,6 +79,7 @@ struct nova_source {
 	enum { NOVA_LIVE, NOVA_WARM, NOVA_COLD } mode;
 	bool streaming, switching, stopped, completed, postcopy;
 	bool to_postcopy;                     /* it switches over that way */
+	bool drains_late;                     /* in the row release: drain failed, but the pages are still needed */
 	bool held;       /* stopped before the switch-over, until its disks are whole */
 	bool halted;     /* by us: it does not run again by itself, whatever happens */
 	bool written;    /* the hypervisor has written the whole stream ... */
@@ -98,7 +102,9 @@ struct nova_source {
 
 extern const struct nova_step nova_source_steps[];
 
+bool nova_source_drains(const struct nova_source *source);
 struct nova_source *nova_source_of(struct nova_job *job); /* makes it when a restart finds the job */
+void nova_source_stop_pipe(struct nova_source *source);
 void nova_source_stop_stream(struct nova_source *source);
 int nova_source_listen(struct nova_source *source, struct nova_error *err); /* for the guest's stream */
 int nova_source_dial(struct nova_source *source, struct nova_error *err);
@@ -176,6 +182,7 @@ void nova_tail_stop(struct nova_source *source);
 
 /* migrate_doubt.c: ask the destination until it answers */
 void nova_doubt_start(struct nova_job *job);
+struct nova_doubt *nova_doubt_new(struct nova_job *job);
 void nova_doubt_free(struct nova_doubt *doubt);
 /* How often it was asked, and why it did not answer the last time ("": not asked, or not failed yet). */
 int nova_doubt_tries(const struct nova_doubt *doubt);
@@ -189,6 +196,7 @@ void nova_rejoin_session_up(struct nova_source *source);
 /* The hypervisor goes on: whatever is lost from here on is a new loss. */
 void nova_rejoin_done(struct nova_source *source);
 int64_t nova_rejoin_waited_ms(const struct nova_source *source);
+struct nova_rejoin *nova_rejoin_new(struct nova_source *source);
 void nova_rejoin_free(struct nova_rejoin *rejoin);
 
 json_t *nova_digest_json(const uint8_t digest[16]);

@@ -125,27 +125,37 @@ static void ask(evutil_socket_t fd, short what, void *arg)
 		again(doubt, &err);
 }
 
-void nova_doubt_start(struct nova_job *job)
+struct nova_doubt *nova_doubt_new(struct nova_job *job)
 {
-	struct nova_source *source = nova_source_of(job);
 	struct nova_doubt *doubt = calloc(1, sizeof(*doubt));
-	const struct timeval wait = nova_timeval_ms(ASK_FIRST_MS);
 
-	if (!source || !doubt) {
-		nova_host_log(job->host, NOVA_LOG_ERROR, "%s is in doubt, and there is no memory to ask: restart, or resolve it",
-		    job->id);
-		free(doubt);
-		return;
-	}
-	nova_source_stop_stream(source);
-	source->disks = nova_disks_free(source->disks);
-	source->session = source->ops->free(source->session);
+	if (!doubt)
+		return NULL;
 	doubt->job = job;
 	doubt->wait_ms = ASK_FIRST_MS;
 	doubt->timer = evtimer_new(job->host->base, ask, doubt);
-	source->doubt = doubt;
 	if (doubt->timer)
-		evtimer_add(doubt->timer, &wait);
+		return doubt;
+	free(doubt);
+	return NULL;
+}
+
+void nova_doubt_start(struct nova_job *job)
+{
+	struct nova_source *source = nova_source_of(job);
+	struct nova_doubt *doubt = source ? nova_take(&source->spare_doubt) : NULL;
+	const struct timeval wait = nova_timeval_ms(ASK_FIRST_MS);
+
+	if (!doubt) {
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s is in doubt, and there is no memory to ask: restart, or resolve it",
+		    job->id);
+		return;
+	}
+	nova_source_stop_pipe(source);
+	source->disks = nova_disks_free(source->disks);
+	source->session = source->ops->free(source->session);
+	source->doubt = doubt;
+	evtimer_add(doubt->timer, &wait);
 }
 
 void nova_doubt_end(struct nova_job *job, bool committed)

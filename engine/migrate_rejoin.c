@@ -141,7 +141,22 @@ void nova_rejoin_done(struct nova_source *source)
 	nova_host_log(source->job->host, NOVA_LOG_INFO, "%s: the rest of guest %s follows to %s again after %lld s",
 	    source->job->id, source->job->guest_name, source->job->peer,
 	    (long long)nova_rejoin_waited_ms(source) / 1000);
-	nova_rejoin_free(nova_take(&source->rejoin));
+	evtimer_del(source->rejoin->timer);
+	source->spare_rejoin = nova_take(&source->rejoin);
+}
+
+struct nova_rejoin *nova_rejoin_new(struct nova_source *source)
+{
+	struct nova_rejoin *rejoin = calloc(1, sizeof(*rejoin));
+
+	if (!rejoin)
+		return NULL;
+	rejoin->source = source;
+	rejoin->timer = evtimer_new(source->job->host->base, try_now, rejoin);
+	if (rejoin->timer)
+		return rejoin;
+	free(rejoin);
+	return NULL;
 }
 
 void nova_rejoin_start(struct nova_source *source, const struct nova_error *why)
@@ -162,15 +177,8 @@ void nova_rejoin_start(struct nova_source *source, const struct nova_error *why)
 	nova_source_stop_stream(source);
 	source->session = source->ops->free(source->session);
 	source->reconnect_limit_ms = 0;
-	rejoin = calloc(1, sizeof(*rejoin));
-	if (rejoin)
-		rejoin->timer = evtimer_new(job->host->base, try_now, rejoin);
-	if (!rejoin || !rejoin->timer) {
-		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: no memory to dial %s: restart the daemon", job->id, job->peer);
-		nova_rejoin_free(rejoin);
-		return;
-	}
-	rejoin->source = source;
+	rejoin = nova_take(&source->spare_rejoin);
+	rejoin->told = rejoin->active = false;
 	rejoin->since_ms = nova_now_ms();
 	rejoin->wait_ms = TRY_FIRST_MS;
 	source->rejoin = rejoin;

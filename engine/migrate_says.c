@@ -14,7 +14,8 @@ static void set_state(struct nova_job *job, enum nova_guest_state state, const c
 		nova_guest_set_state(&job->entry->guest, state, why);
 }
 
-/* The journal has to know: from here on the source has pages that the running guest needs. */
+/* The journal has to know: from here on the source has pages that the running guest needs. Until it runs over there, the
+ * hypervisor must not notice if the other one ends: QEMU in postcopy that misses its peer cannot be cancelled. */
 static void on_postcopy(struct nova_source *source)
 {
 	struct nova_job *job = source->job;
@@ -24,6 +25,8 @@ static void on_postcopy(struct nova_source *source)
 	if (source->postcopy)
 		return;
 	source->postcopy = true;
+	if (source->pipe)
+		nova_pipe_keep_open(source->pipe, true);
 	json_object_set_new(job->args, "in-postcopy", json_true());
 	if (nova_job_save(job, nova_run_step(job->run)->name, false, &err) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s", err.text);
@@ -46,13 +49,13 @@ static void on_migration(struct nova_job *job, json_t *data)
 		source->held = true;
 	else if (!strcmp(status, "postcopy-active"))
 		on_postcopy(source);
-	else if (!strcmp(status, "postcopy-paused") && nova_job_at(job, "drain") && (!source->rejoin || source->pipe)) {
+	else if (!strcmp(status, "postcopy-paused") && nova_source_drains(source) && (!source->rejoin || source->pipe)) {
 		nova_error_set(&why, NOVA_LINK, "the stream of guest %s broke", job->guest_name);
 		nova_rejoin_start(source, &why);
 	} else if (!strcmp(status, "failed") && !nova_run_undoing(job->run)) {
 		nova_error_set(&why, NOVA_REFUSED, "%s gave up: %s",
 		    nova_job_contents(job) ? "the carrying of its contents" : "the hypervisor", text ? text : "it did not say why");
-		if (nova_job_at(job, "drain"))
+		if (nova_source_drains(source))
 			nova_run_fail(job->run, &why);
 		else
 			nova_job_give_up(job, &why);
@@ -64,7 +67,7 @@ static void on_migration(struct nova_job *job, json_t *data)
 		nova_run_done(job->run);
 	else if (nova_job_at(job, "switchover") && !job->op && (source->completed || source->postcopy))
 		nova_run_done(job->run);
-	else if (nova_job_at(job, "drain") && source->completed)
+	else if (nova_source_drains(source) && source->completed)
 		nova_run_done(job->run);
 }
 

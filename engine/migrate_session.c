@@ -57,7 +57,7 @@ static void session_closed(void *arg, const struct nova_error *err)
 
 	nova_error_prefix(&why, "link to %s", source->job->peer);
 	source->session = source->ops->free(source->session);
-	if (nova_job_at(source->job, "drain") && source->postcopy && !source->completed)
+	if (nova_source_drains(source) && source->postcopy && !source->completed)
 		nova_rejoin_start(source, &why);
 	else
 		nova_job_give_up(source->job, &why);

@@ -36,6 +36,8 @@ void nova_source_free(struct nova_job *job)
 	nova_disks_free(source->disks);
 	nova_doubt_free(source->doubt);
 	nova_rejoin_free(source->rejoin);
+	nova_doubt_free(source->spare_doubt);
+	nova_rejoin_free(source->spare_rejoin);
 	free(source->series);
 	nova_base_use_free(source->base);
 	source->ops->free(source->session);
@@ -60,14 +62,19 @@ struct nova_source *nova_source_of(struct nova_job *job)
 	source = calloc(1, sizeof(*source));
 	if (!source)
 		return NULL;
+	source->job = job;
+	source->ops = job->host->plugins->links;
 	source->series = calloc(1, sizeof(*source->series));
-	if (!source->series) {
+	source->spare_doubt = nova_doubt_new(job);
+	source->spare_rejoin = nova_rejoin_new(source);
+	if (!source->series || !source->spare_doubt || !source->spare_rejoin) {
+		nova_doubt_free(source->spare_doubt);
+		nova_rejoin_free(source->spare_rejoin);
+		free(source->series);
 		free(source);
 		return NULL;
 	}
-	source->job = job;
-	source->ops = job->host->plugins->links;
-	source->listen_fd = -1;
+	source->listen_fd = source->stream_fd = -1;
 	source->last_predicted_ms = -1;
 	source->begin_ms = nova_now_ms();
 	source->mode = !strcmp(mode, "cold") ? NOVA_COLD : !strcmp(mode, "warm") ? NOVA_WARM : NOVA_LIVE;
@@ -242,6 +249,11 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 
 /* ---- drain (postcopy): pages the running guest still waits for ---- */
 
+bool nova_source_drains(const struct nova_source *source)
+{
+	return nova_job_at(source->job, "drain") || source->drains_late;
+}
+
 static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -251,6 +263,8 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 	nova_tail_stop(source);
 	if (source->stop_ms) /* the answer took half a round trip; the guest runs for that long */
 		nova_watch_paused(source, nova_now_ms() - source->stop_ms - source->least_rtt_us / 2000);
+	if (source->pipe)
+		nova_pipe_keep_open(source->pipe, false);
 	if (json_is_true(json_object_get(job->args, "in-postcopy")))
 		source->postcopy = true; /* also after a restart */
 	if (!source->postcopy || source->completed)
@@ -288,11 +302,21 @@ static enum nova_step_result released(struct nova_job *job, json_t *result, stru
 	return NOVA_STEP_DONE;
 }
 
+static bool has_pages(const struct nova_job *job)
+{
+	return job->entry && job->entry->guest.state != NOVA_GUEST_STOPPED && job->entry->guest.state != NOVA_GUEST_FAILED;
+}
+
 static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
 
+	if (source->postcopy && !source->completed && has_pages(job)) {
+		source->drains_late = true;
+		nova_run_set_limit(run, 0);
+		return run_drain(run, ctx, err);
+	}
 	nova_watch_stop(source);
 	if (source->session)
 		nova_watch_report(source);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +28,17 @@ size_t nova_source_history_bytes(const struct nova_source *source)
 	return quarter < most ? quarter : most;
 }
 
-void nova_source_stop_stream(struct nova_source *source)
+/* The hypervisor must not notice: in postcopy a broken stream could not be cancelled any more. */
+void nova_source_stop_pipe(struct nova_source *source)
 {
 	source->pipe = nova_pipe_free(source->pipe);
+}
+
+void nova_source_stop_stream(struct nova_source *source)
+{
+	nova_source_stop_pipe(source);
+	if (source->stream_fd >= 0)
+		close(nova_take_fd(&source->stream_fd));
 	if (source->listening)
 		event_free(nova_take(&source->listening));
 	if (source->listen_fd >= 0)
@@ -72,6 +81,8 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 	nova_base_use_stream(source->base, &options.out, source->memory_bytes);
 	if (!source->session)
 		return nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
+	if (source->stream_fd < 0 && (source->stream_fd = fcntl(stream, F_DUPFD_CLOEXEC, 3)) < 0)
+		return nova_error_sys(err, errno, "stream of guest %s", job->guest_name);
 	channel = source->ops->channel(source->session, NOVA_STREAM_CHANNEL, NOVA_CHANNEL_STREAM, NULL, NULL, err);
 	if (!channel)
 		return -1;

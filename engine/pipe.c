@@ -81,6 +81,7 @@ struct nova_pipe {
 	size_t raw_message; /* bytes of the message it came from */
 	bool in_busy;       /* drain() is running: it may be called back */
 	bool in_finished;   /* the peer sends no more */
+	bool keeps_open;    /* the socket is not told so yet */
 
 	uint64_t step_ns; /* what a block takes to encode, the longest of late */
 	struct {
@@ -484,7 +485,7 @@ static void drain(struct nova_pipe *pipe)
 		rc = decode_and_write(pipe, held->data, held->length);
 		free(held);
 	}
-	if (rc > 0 && pipe->in_finished && !(pipe->ended & NOVA_PIPE_TO_SOCKET)) {
+	if (rc > 0 && pipe->in_finished && !pipe->keeps_open && !(pipe->ended & NOVA_PIPE_TO_SOCKET)) {
 		shutdown(pipe->fd, SHUT_WR);
 		direction_ended(pipe, NOVA_PIPE_TO_SOCKET);
 	}
@@ -659,6 +660,13 @@ void nova_pipe_hold(struct nova_pipe *pipe, int ms)
 		return;
 	pipe->hold_until_ns = ms ? nova_codec_clock_ns() + (uint64_t)ms * 1000000 : 0;
 	event_add(pipe->out_turn, &at_once);
+}
+
+void nova_pipe_keep_open(struct nova_pipe *pipe, bool keep)
+{
+	pipe->keeps_open = keep;
+	if (!keep && !pipe->broken)
+		event_add(pipe->in_turn, &at_once);
 }
 
 /* The encoder holds what it has in the states READING (a pause is timed) and FLUSHING. */

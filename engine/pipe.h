@@ -42,6 +42,8 @@ struct nova_pipe *nova_pipe_free(struct nova_pipe *pipe);
 void nova_pipe_stats(const struct nova_pipe *pipe, struct nova_pipe_stats *stats);
 /* At most so many encoded bytes on the way (and one block): the socket is not read meanwhile. 0: no limit. */
 void nova_pipe_limit(struct nova_pipe *pipe, uint64_t bytes);
+/* Whether the end of what comes in is kept from the socket for now. */
+void nova_pipe_keep_open(struct nova_pipe *pipe, bool keep);
 /* Read nothing from the socket for so long (ms; 0: go on reading): what writes into it stands still. */
 void nova_pipe_hold(struct nova_pipe *pipe, int ms);
 /* Everything that was written into the socket so far has been read, and has left the encoder. */

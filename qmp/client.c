@@ -23,7 +23,7 @@
 
 #define GREETING_MS 5000
 #define RETRY_MS 50
-#define MISREAD_MAX 5 /* times that one message is read again */
+#define MISREAD_MAX 20 /* times that one message is read again */
 
 static const unsigned transitions[] = {
 	[CLIENT_CONNECTING] = 1u << CLIENT_GREETING | 1u << CLIENT_CLOSED,

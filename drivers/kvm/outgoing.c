@@ -529,7 +529,8 @@ static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, 
 	return kvm_task_listen(task, match_over, LOOK_AGAIN_MS, err);
 }
 
-/* Until it is committed the guest has not run over there, and QEMU, cancelled in postcopy, still has all of its memory. */
+/* Until it is committed the guest has not run over there, and QEMU, cancelled in postcopy, still has all of its memory.
+ * QEMU 7.2 now and then hangs in that: its return path may wait for a recovery that nobody begins any more. */
 static bool too_late(const struct kvm_task *task, const char *status)
 {
 	return one_of(status, beyond) &&
