@@ -344,30 +344,26 @@ static enum nova_step_result run_stop(struct nova_run *run, void *ctx, struct no
 	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:b}", "force", 1), err);
 }
 
+static enum nova_step_result deleted(struct nova_job *job, json_t *result, struct nova_error *err)
+{
+	return job->entry && nova_entry_forget(job->entry, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+}
+
+/* What was deleted is forgotten in the same row: a journal that is full by then is told later. */
 static enum nova_step_result run_delete(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 
 	if (!job->entry)
 		return NOVA_STEP_DONE;
-	return nova_job_call(job, NOVA_VERB_DELETE,
-	    json_pack("{s:b}", "keep_disks", json_is_true(json_object_get(job->args, "keep-disks"))), err);
-}
-
-static enum nova_step_result run_forget(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	struct nova_job *job = ctx;
-
-	if (job->entry && nova_entry_forget(job->entry, err) < 0)
-		return NOVA_STEP_FAILED;
-	return NOVA_STEP_DONE;
+	return nova_job_call_then(job, NOVA_VERB_DELETE,
+	    json_pack("{s:b}", "keep_disks", json_is_true(json_object_get(job->args, "keep-disks"))), deleted, err);
 }
 
 /* Nothing brings back what DELETE took: a restarted daemon goes on with it. */
 const struct nova_step nova_delete_steps[] = {
 	{ "stop",   run_stop,   NULL, nova_job_drop_op, 60000 },
 	{ "delete", run_delete, NULL, nova_job_drop_op, 60000 },
-	{ "forget", run_forget },
 	{ NULL },
 };
 

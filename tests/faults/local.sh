@@ -14,7 +14,7 @@ FAULTS=${FAULTS:-refused own-daemon own-qemu timeout disk-full no-memory}
 rows_of() { # OPERATION
 	case $1 in
 	create) echo check admit create created ;;
-	delete) echo stop delete forget ;;
+	delete) echo stop delete ;;
 	*) echo act ;;
 	esac
 }
