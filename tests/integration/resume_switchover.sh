@@ -9,7 +9,7 @@ sed -i "1i fault-hook = $tmp/hook" "$tmp/alpha.conf"
 set_option alpha resume-limit 20s
 start_daemon alpha
 start_daemon beta
-boot_watched 256M "fill=text:20,rand:20 dirty=verify:10:1"
+boot_watched 256M "fill=text:20,rand:20 dirty=rand:10:2"
 
 say "dead from the switch-over on"
 hook_at switchover refuse
