@@ -121,6 +121,8 @@ int nova_disks_in_check(const struct nova_disks_in *disks, const json_t *digests
 
 		nova_disk_in_digest(disks->disk[i].way, digest, &bytes);
 		ours = nova_digest_json(digest);
+		if (!ours)
+			return nova_error_sys(err, ENOMEM, "the digest of %s", disks->disk[i].name);
 		if (!sent || strcmp(sent, json_string_value(ours)) ||
 		    bytes != (uint64_t)json_integer_value(json_object_get(theirs, "bytes")))
 			return nova_error_set(err, NOVA_REFUSED, "%s differs from what was sent", disks->disk[i].name);

@@ -96,6 +96,8 @@ int nova_dest_check_digest(struct nova_dest *dest, struct nova_error *err)
 	else
 		nova_pipe_digest_in(dest->pipe, digest, &bytes);
 	ours = nova_digest_json(digest);
+	if (!ours)
+		return nova_error_sys(err, ENOMEM, "the digest of the stream");
 	if (bytes == sent && !strcmp(theirs, json_string_value(ours)))
 		return 0;
 	return nova_error_set(err, NOVA_REFUSED,

@@ -243,6 +243,10 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 	args = json_pack("{s:s, s:o, s:I, s:b, s:b, s:o}", "token", job->token, "digest", nova_digest_json(digest), "raw_bytes",
 	    (json_int_t)raw_bytes, "postcopy", source->postcopy, "run", nova_job_was_running(job), "disks",
 	    nova_disks_digests(source));
+	if (!args) {
+		nova_error_sys(err, ENOMEM, "the commit");
+		return NOVA_STEP_FAILED;
+	}
 	job->op = source->ops->request(source->session, "commit", args, 50000, commit_answered, job, err);
 	return job->op ? NOVA_STEP_WAIT : NOVA_STEP_FAILED;
 }
