@@ -78,8 +78,8 @@ static int unknown_command(const struct cli_tables *tables, const char *name, st
 		suggest_offer(&best, name, command->name);
 	if (best.name)
 		return nova_error_set(
-		    err, NOVA_INVALID, "unknown command %.60s; did you mean %s?", name, best.name);
-	return nova_error_set(err, NOVA_INVALID, "unknown command %.60s; novacron --help lists them", name);
+		    err, NOVA_INVALID, "unknown command '%.60s'; did you mean %s?", name, best.name);
+	return nova_error_set(err, NOVA_INVALID, "unknown command '%.60s'; novacron --help lists them", name);
 }
 
 static const struct nova_param *row(const struct nova_command *command, const char *name)

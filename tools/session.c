@@ -135,12 +135,13 @@ int session_wait(struct session *session, const bool *over, struct nova_error *e
 	return nova_error_copy(err, &session->why);
 }
 
-/* The first thing that goes wrong for everybody: no daemon, or another socket. */
+/* The first thing that goes wrong for everybody: no daemon, or another socket. A daemon that answers may speak of other
+ * connections that failed. */
 static void explain_absence(const struct session *session, struct nova_error *err)
 {
 	size_t used = err ? strlen(err->text) : 0;
 
-	if (err && err->category == NOVA_LINK)
+	if (err && err->category == NOVA_LINK && session->gone)
 		snprintf(err->text + used, sizeof(err->text) - used, "%s",
 		    session->remote ? "; is novacrond running there, and does it listen?"
 		                    : "; is novacrond running? --socket names another socket");

@@ -31,6 +31,9 @@ expect_refusal 'machine' machines=pc
 expect_refusal 'cpu' cpu-models=max
 sed -i "/^roots = .*private$/d" "$tmp/beta.conf.plain"
 expect_refusal 'private/disk.qcow2|roots'
+nova alpha adopt g2 --qmp "$tmp/nothing.sock" >"$tmp/out" 2>&1 && fail "a QEMU that is not there was adopted"
+grep -q "nothing.sock: connection failed" "$tmp/out" && ! grep -q "novacrond running" "$tmp/out" ||
+	fail "the daemon answered, but its absence is named: $(cat "$tmp/out")"
 guest_is alpha g1 running || fail "g1 is not running on alpha"
 expect_steady_heart g1 1000
 finish
