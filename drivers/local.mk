@@ -100,6 +100,7 @@ drivers/registry.c: Makefile
 
 libnova_la_SOURCES += \
 	drivers/containerd/archive.c \
+	drivers/containerd/arrive.c \
 	drivers/containerd/blob.c \
 	drivers/containerd/checkpoint.c \
 	drivers/containerd/containerd.c \
@@ -108,6 +109,7 @@ libnova_la_SOURCES += \
 	drivers/containerd/image.c \
 	drivers/containerd/import.c \
 	drivers/containerd/list.c \
+	drivers/containerd/move.c \
 	drivers/containerd/probe.c \
 	drivers/containerd/run.c \
 	drivers/containerd/service.c \

@@ -55,7 +55,7 @@ enum nova_step_result containerd_archive_remove_row(struct nova_run *run, void *
 }
 
 /* A file in it; -1 and the reason. What is no plain file is not opened (a fifo would wait for ever). */
-static int open_in(const struct task *task, const char *name, int flags, struct nova_error *err)
+int containerd_archive_open(const struct task *task, const char *name, int flags, struct nova_error *err)
 {
 	NOVA_AUTOJSON json_t *roots = json_pack("[s]", directory(task));
 	char path[PATH_MAX];
@@ -83,7 +83,7 @@ static int blob_name(const char *digest, char name[96], struct nova_error *err)
 
 static json_t *read_json(const struct task *task, const char *name, struct nova_error *err)
 {
-	NOVA_AUTOCLOSE int fd = open_in(task, name, O_RDONLY, err);
+	NOVA_AUTOCLOSE int fd = containerd_archive_open(task, name, O_RDONLY, err);
 	struct stat st;
 	json_t *value;
 
@@ -237,18 +237,33 @@ static enum nova_step_result stored(struct task *task, json_t *value, struct nov
 	return upload_next(task, err);
 }
 
+static bool is_held(const struct task *task, const json_t *blob)
+{
+	json_t *held;
+	size_t i;
+
+	json_array_foreach (json_object_get(task->notes, "held"), i, held)
+		if (json_equal(held, json_object_get(blob, "digest")))
+			return true;
+	return false;
+}
+
 static enum nova_step_result upload_next(struct task *task, struct nova_error *err)
 {
 	size_t i = blob_number(task);
-	const json_t *blob = blob_at(task, i);
+	const json_t *blob;
 	char name[96], what[32];
+
+	while ((blob = blob_at(task, i)) && is_held(task, blob))
+		i++;
+	json_object_set_new(task->notes, "blob", json_integer((json_int_t)i));
 
 	if (task->fd[1] >= 0)
 		close(task->fd[1]);
 	task->fd[1] = -1;
 	if (!blob)
 		return NOVA_STEP_DONE;
-	if (blob_name(task_text(blob, "digest"), name, err) < 0 || (task->fd[1] = open_in(task, name, O_RDONLY, err)) < 0)
+	if (blob_name(task_text(blob, "digest"), name, err) < 0 || (task->fd[1] = containerd_archive_open(task, name, O_RDONLY, err)) < 0)
 		return NOVA_STEP_FAILED;
 	snprintf(what, sizeof(what), "blob-%zu", i);
 	return containerd_upload(task, what, task->fd[1], NULL, labels_of(task, i), stored, err);
@@ -270,7 +285,7 @@ static enum nova_step_result name_image(struct nova_run *run, void *ctx, struct 
 }
 
 /* The manifest, and no index above it, is what is exported. */
-static enum nova_step_result name_target(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_archive_target_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	json_t *chosen = json_object_get(task->notes, "chosen");
@@ -300,26 +315,26 @@ static enum nova_step_result download_next(struct task *task, struct nova_error 
 	task->fd[1] = -1;
 	if (!blob)
 		return NOVA_STEP_DONE;
-	if (blob_name(task_text(blob, "digest"), name, err) < 0 || (task->fd[1] = open_in(task, name, O_WRONLY | O_CREAT | O_TRUNC, err)) < 0)
+	if (blob_name(task_text(blob, "digest"), name, err) < 0 || (task->fd[1] = containerd_archive_open(task, name, O_WRONLY | O_CREAT | O_TRUNC, err)) < 0)
 		return NOVA_STEP_FAILED;
 	return containerd_download(task, task_text(blob, "digest"), task->fd[1], fetched, err);
 }
 
-static enum nova_step_result fetch_blobs(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_archive_fetch_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	return download_next(ctx, err);
 }
 
 static int write_json(const struct task *task, const char *name, json_t *value, struct nova_error *err)
 {
-	NOVA_AUTOCLOSE int fd = open_in(task, name, O_WRONLY | O_CREAT | O_EXCL, err);
+	NOVA_AUTOCLOSE int fd = containerd_archive_open(task, name, O_WRONLY | O_CREAT | O_EXCL, err);
 	int rc = fd < 0 ? -1 : json_dumpfd(value, fd, JSON_COMPACT);
 
 	json_decref(value);
 	return fd >= 0 && rc < 0 ? nova_error_sys(err, errno, "cannot write %s", name) : rc;
 }
 
-static enum nova_step_result write_index(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_archive_layout_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	const json_t *target = json_object_get(task->notes, "target");
@@ -378,10 +393,10 @@ CONTAINERD_VERB(export)
 		{ "file", nothing, drop_file },
 		{ "name", name_image },
 		CONTAINERD_IMAGE_ROWS,
-		{ "target", name_target },
+		{ "target", containerd_archive_target_row },
 		{ "directory", containerd_archive_directory_row, containerd_archive_remove_row, task_drop_row },
-		{ "blobs", fetch_blobs, NULL, task_drop_row },
-		{ "index", write_index },
+		{ "blobs", containerd_archive_fetch_row, NULL, task_drop_row },
+		{ "index", containerd_archive_layout_row },
 		{ "archive", pack, NULL, task_drop_row },
 		{ "remove", containerd_archive_remove_row, NULL, task_drop_row },
 		{ NULL },

@@ -2,7 +2,7 @@
  *
  * containerd.c - the containerd driver: guests are containers of the containerd on this host, driven by gRPC over
  * its unix socket. Containers outlive us and containerd: close() and forget() only let go. Not here: pulling
- * images, exec, moving containers.
+ * images, exec.
  */
 #include "drivers/containerd/containerd.h"
 #include "drivers/common/roots.h"
@@ -91,6 +91,11 @@ const struct nova_driver nova_driver_containerd = {
 		[NOVA_VERB_LOGS] = containerd_logs,
 		[NOVA_VERB_IMPORT] = containerd_import,
 		[NOVA_VERB_EXPORT] = containerd_export,
+		[NOVA_VERB_OUT_PREPARE] = containerd_out_prepare,
+		[NOVA_VERB_OUT_START] = containerd_out_start,
+		[NOVA_VERB_OUT_QUERY] = containerd_out_query,
+		[NOVA_VERB_OUT_CANCEL] = containerd_out_cancel,
+		[NOVA_VERB_IN_PREPARE] = containerd_in_prepare,
 	},
 	.spec_params = containerd_spec_params,
 };

@@ -9,6 +9,8 @@
  *   create.c     CREATE, DELETE
  *   run.c        START, STOP, PAUSE, RESUME, RESIZE
  *   checkpoint.c SNAPSHOT, RESTORE
+ *   move.c       MIGRATE-OUT...
+ *   arrive.c     MIGRATE-IN
  *   watch.c      containerd's events: what happens to our tasks, whoever does it
  *   list.c       LIST, ADOPT, REATTACH, STATS, LOGS
  *   probe.c      PROBE, CAPABILITIES, CHECK
@@ -19,12 +21,14 @@
  *
  * A container is called as its guest, and labelled novacron.uuid; its snapshot and the lease that keeps what is half
  * made from containerd's garbage collection are called novacron-UUID. guest->runtime holds: id (the container's),
- * pid. Files of a guest: STATE/guests/NAME/{console.log, checkpoints/}.
+ * pid; of one that came from another host: carried (its image is called novacron/carried:UUID). Files of a guest:
+ * STATE/guests/NAME/{console.log, checkpoints/}; while it moves STATE/moving/UUID/image.
  */
 #ifndef NOVA_DRIVER_CONTAINERD_H
 #define NOVA_DRIVER_CONTAINERD_H
 
 #include "drivers/common/box.h"
+#include "drivers/common/box_move.h"
 #include "drivers/common/task.h"
 #include "engine/cleanup.h"
 #include "transport/grpc_json.h"
@@ -33,6 +37,7 @@
 
 #define CONTAINERD_ASK_MS 30000               /* for what containerd does at once */
 #define CONTAINERD_LONG_MS (10 * 60 * 1000)   /* unpacking a layer, a checkpoint */
+#define CONTAINERD_LAYER_TYPE "application/vnd.oci.image.layer.v1.tar"
 #define CONTAINERD_BLOB_MAX (4u << 20)        /* bytes of a manifest or configuration */
 
 struct containerd_watch;
@@ -42,6 +47,10 @@ struct containerd_guest {
 	struct containerd_guest *next;
 	bool signalled;           /* somebody asked for its end: that it ends is no failure */
 	bool deleting;            /* by us */
+	struct box_move *move;    /* owned; NULL: it is not moving */
+	struct containerd *containerd; /* borrowed; set while it arrives, as are the next two */
+	struct nova_op *landing;  /* owned: what came becomes a container */
+	json_t *held;             /* owned: digests of layers that did not have to come */
 };
 
 struct containerd {
@@ -75,15 +84,19 @@ enum containerd_method {
 	CTRD_IMAGE_GET,
 	CTRD_IMAGE_CREATE,
 	CTRD_IMAGE_UPDATE,
+	CTRD_IMAGE_DELETE,
+	CTRD_CONTENT_INFO,
 	CTRD_CONTENT_READ,
 	CTRD_CONTENT_WRITE,
 	CTRD_CONTENT_ABORT,
 	CTRD_SNAPSHOT_PREPARE,
+	CTRD_SNAPSHOT_VIEW,
 	CTRD_SNAPSHOT_MOUNTS,
 	CTRD_SNAPSHOT_COMMIT,
 	CTRD_SNAPSHOT_REMOVE,
 	CTRD_SNAPSHOT_STAT,
 	CTRD_DIFF_APPLY,
+	CTRD_DIFF_DIFF,
 	CTRD_CONTAINER_GET,
 	CTRD_CONTAINER_LIST,
 	CTRD_CONTAINER_CREATE,
@@ -112,7 +125,8 @@ enum nova_step_result containerd_ask(struct task *task, enum containerd_method m
 /* The same outside of tasks; request is stolen. */
 struct nova_op *containerd_begin(struct containerd *containerd, enum containerd_method method, json_t *request,
     const struct grpc_options *options, nova_done_fn done, void *arg, struct nova_error *err);
-/* A row: waits for a containerd that went away to come back, when something made must be taken back. */
+/* A row: waits for a containerd that went away to come back, when something made must be taken back (args.created_only,
+ * notes.sync). */
 enum nova_step_result containerd_patient_row(struct nova_run *run, void *task, struct nova_error *err);
 int containerd_status(const json_t *answer);
 /* An Any: type_url and a message, or a JSON text. New reference; NULL and the reason. */
@@ -159,7 +173,43 @@ enum nova_step_result containerd_archive_remove_row(struct nova_run *run, void *
 enum nova_step_result containerd_archive_extract_row(struct nova_run *run, void *task, struct nova_error *err);
 /* Leaves notes.image, .target, .manifest, .config, .chain. */
 enum nova_step_result containerd_archive_index_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Blobs that notes.held names are in the store already. */
 enum nova_step_result containerd_archive_blobs_row(struct nova_run *run, void *task, struct nova_error *err);
+/* A plain file in notes.directory; -1 and the reason. */
+int containerd_archive_open(const struct task *task, const char *name, int flags, struct nova_error *err);
+/* After CONTAINERD_IMAGE_ROWS, for what EXPORT writes: the image is its manifest; its blobs into notes.directory; what is
+ * beside them. */
+enum nova_step_result containerd_archive_target_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_archive_fetch_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_archive_layout_row(struct nova_run *run, void *task, struct nova_error *err);
+
+/* ---- import.c ---- */
+
+/* notes.image is the name of notes.target from now on. */
+enum nova_step_result containerd_name_row(struct nova_run *run, void *task, struct nova_error *err);
+
+/* ---- create.c: rows that make a container ---- */
+
+/* The guest's lease. It ends with what is under it, when that is answered: undoing, with args.created_only or notes.sync. */
+enum nova_step_result containerd_lease_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_unlease_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_directory_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Upon the last of notes.chain. */
+enum nova_step_result containerd_snapshot_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_record_row(struct nova_run *run, void *task, struct nova_error *err);
+
+/* ---- move.c, arrive.c ---- */
+
+/* STATE/moving/UUID/sub; -1: too long. */
+int containerd_stage(const struct task *task, const char *sub, char *path, size_t size);
+enum nova_step_result containerd_stage_clear_row(struct nova_run *run, void *task, struct nova_error *err);
+enum nova_step_result containerd_stage_make_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Whatever is under way of a move ends. */
+enum nova_step_result containerd_stop_moving_row(struct nova_run *run, void *task, struct nova_error *err);
+/* The image that came with the guest. */
+enum nova_step_result containerd_drop_image_row(struct nova_run *run, void *task, struct nova_error *err);
+/* Why a container does not move with its processes; static. */
+const char *containerd_no_warm(const struct containerd *containerd);
 
 /* ---- spec.c ---- */
 
@@ -216,5 +266,10 @@ CONTAINERD_VERB(stats);
 CONTAINERD_VERB(logs);
 CONTAINERD_VERB(import);
 CONTAINERD_VERB(export);
+CONTAINERD_VERB(out_prepare);
+CONTAINERD_VERB(out_start);
+CONTAINERD_VERB(out_query);
+CONTAINERD_VERB(out_cancel);
+CONTAINERD_VERB(in_prepare);
 
 #endif

@@ -35,7 +35,7 @@ static enum nova_step_result leased(struct task *task, json_t *value, struct nov
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result take_lease(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_lease_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	time_t until = time(NULL) + LEASE_S;
@@ -48,7 +48,12 @@ static enum nova_step_result take_lease(struct nova_run *run, void *ctx, struct 
 	    1u << GRPC_ALREADY_EXISTS, 0, leased, err);
 }
 
-static enum nova_step_result end_lease(struct nova_run *run, void *ctx, struct nova_error *err)
+static bool is_exact(const struct task *task)
+{
+	return json_is_true(json_object_get(task->args, "created_only")) || json_is_true(json_object_get(task->notes, "sync"));
+}
+
+enum nova_step_result containerd_unlease_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	char key[64];
@@ -56,8 +61,8 @@ static enum nova_step_result end_lease(struct nova_run *run, void *ctx, struct n
 	containerd_key(task->guest, key);
 	json_object_del(task->notes, "lease");
 	/* What was half made is gone when that is answered. */
-	return containerd_ask(task, CTRD_LEASE_DELETE,
-	    json_pack("{s:s,s:b}", "id", key, "sync", nova_run_undoing(run) || json_is_true(json_object_get(task->args, "created_only"))), 1u << GRPC_NOT_FOUND, 0, NULL, err);
+	return containerd_ask(task, CTRD_LEASE_DELETE, json_pack("{s:s,s:b}", "id", key, "sync", nova_run_undoing(run) || is_exact(task)),
+	    1u << GRPC_NOT_FOUND, 0, NULL, err);
 }
 
 static enum nova_step_result name_image(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -68,7 +73,7 @@ static enum nova_step_result name_image(struct nova_run *run, void *ctx, struct 
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result make_snapshot(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_snapshot_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	const struct containerd *containerd = task->self;
@@ -118,7 +123,7 @@ static enum nova_step_result made(struct task *task, json_t *value, struct nova_
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result make_container(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_record_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	const struct containerd *containerd = task->self;
@@ -135,7 +140,7 @@ static enum nova_step_result make_container(struct nova_run *run, void *ctx, str
 	    0, 0, made, err);
 }
 
-static enum nova_step_result make_directory(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_directory_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 	const struct containerd *containerd = task->self;
@@ -177,12 +182,12 @@ CONTAINERD_VERB(create)
 	static const struct nova_step rows[] = {
 		{ "name", name_image },
 		CONTAINERD_IMAGE_ROWS,
-		{ "directory", make_directory, remove_directory, task_drop_row },
-		{ "lease", take_lease, end_lease, task_drop_row },
+		{ "directory", containerd_directory_row, remove_directory, task_drop_row },
+		{ "lease", containerd_lease_row, containerd_unlease_row, task_drop_row },
 		{ "layers", containerd_layers_row, NULL, task_drop_row },
-		{ "snapshot", make_snapshot, remove_snapshot, task_drop_row },
-		{ "container", make_container, remove_made, task_drop_row },
-		{ "unlease", end_lease, NULL, task_drop_row },
+		{ "snapshot", containerd_snapshot_row, remove_snapshot, task_drop_row },
+		{ "container", containerd_record_row, remove_made, task_drop_row },
+		{ "unlease", containerd_unlease_row, NULL, task_drop_row },
 		{ NULL },
 	};
 
@@ -264,12 +269,15 @@ static enum nova_step_result remove_made(struct nova_run *run, void *ctx, struct
 CONTAINERD_VERB(delete)
 {
 	static const struct nova_step rows[] = {
+		{ "stop moving", containerd_stop_moving_row },
 		{ "containerd", containerd_patient_row, NULL, task_drop_row },
 		{ "find", find, NULL, task_drop_row },
 		{ "task", end_task, NULL, task_drop_row },
 		{ "container", remove_container, NULL, task_drop_row },
 		{ "snapshot", remove_snapshot, NULL, task_drop_row },
-		{ "lease", end_lease, NULL, task_drop_row },
+		{ "image", containerd_drop_image_row, NULL, task_drop_row },
+		{ "lease", containerd_unlease_row, NULL, task_drop_row },
+		{ "stage", containerd_stage_clear_row, NULL, task_drop_row },
 		{ "directory", remove_directory, NULL, task_drop_row },
 		{ "forget", forget },
 		{ NULL },

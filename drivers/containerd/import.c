@@ -17,7 +17,6 @@
 #include <time.h>
 
 #define LEASE_S (60 * 60)
-#define LAYER_TYPE "application/vnd.oci.image.layer.v1.tar"
 #define CONFIG_TYPE "application/vnd.oci.image.config.v1+json"
 
 static json_t *descriptor(const char *type, const json_t *blob)
@@ -60,7 +59,7 @@ static enum nova_step_result layer_stored(struct task *task, json_t *value, stru
 {
 	NOVA_AUTOJSON json_t *ids = json_pack("[O]", json_object_get(value, "digest"));
 
-	json_object_set_new(task->notes, "layer-blob", descriptor(LAYER_TYPE, value));
+	json_object_set_new(task->notes, "layer-blob", descriptor(CONTAINERD_LAYER_TYPE, value));
 	json_object_set_new(task->notes, "chain", containerd_chain(ids));
 	json_object_set_new(task->notes, "config",
 	    json_pack("{s:s,s:s,s:{},s:{s:s,s:O}}", "architecture", "amd64", "os", "linux", "config", "rootfs", "type", "layers", "diff_ids", ids));
@@ -123,7 +122,7 @@ static enum nova_step_result named(struct task *task, json_t *value, struct nova
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result name_it(struct nova_run *run, void *ctx, struct nova_error *err)
+enum nova_step_result containerd_name_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
 
@@ -152,7 +151,7 @@ CONTAINERD_VERB(import)
 		{ "configuration", store_config, NULL, task_drop_row },
 		{ "manifest", store_manifest, NULL, task_drop_row },
 		{ "unpack", containerd_layers_row, NULL, task_drop_row },
-		{ "name", name_it, NULL, task_drop_row },
+		{ "name", containerd_name_row, NULL, task_drop_row },
 		{ "unlease", end_lease, NULL, task_drop_row },
 		{ NULL },
 	};
@@ -163,7 +162,7 @@ CONTAINERD_VERB(import)
 		{ "index", containerd_archive_index_row },
 		{ "blobs", containerd_archive_blobs_row, NULL, task_drop_row },
 		{ "unpack", containerd_layers_row, NULL, task_drop_row },
-		{ "name", name_it, NULL, task_drop_row },
+		{ "name", containerd_name_row, NULL, task_drop_row },
 		{ "remove", containerd_archive_remove_row, NULL, task_drop_row },
 		{ "unlease", end_lease, NULL, task_drop_row },
 		{ NULL },

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_MOVE "not supported by %s: moving containers of containerd is not there yet"
 #define CRIU_MS 20000
 
 /* ---- probe ---- */
@@ -18,12 +17,12 @@ static enum nova_step_result told(struct nova_run *run, void *ctx, struct nova_e
 {
 	struct task *task = ctx;
 	struct containerd *containerd = task->self;
-	NOVA_AUTOJSON json_t *no_move = json_sprintf(NO_MOVE, containerd->driver->name);
 	const char *no_checkpoint = containerd->driver->verb[NOVA_VERB_SNAPSHOT] ? task_text(task->notes, "no_checkpoint") : NULL;
-	json_t *verbs = box_verbs(containerd->driver, json_string_value(no_move), no_checkpoint);
+	json_t *verbs = box_verbs(containerd->driver, "", no_checkpoint);
 	json_t *facts = json_pack("{s:s,s:s,s:s,s:s,s:O?}", "socket", grpc_socket(containerd->grpc), "namespace", containerd->space, "runtime",
 	    containerd->runtime, "snapshotter", containerd->snapshotter, "snapshotters", json_object_get(task->notes, "snapshotters"));
 
+	box_moves(facts, containerd_no_warm(containerd), containerd_no_warm(containerd));
 	json_decref(task->result);
 	task->result = json_pack("{s:b,s:O?,s:o,s:o}", "found", true, "version", json_object_get(task->notes, "version"), "verbs", verbs, "facts", facts);
 	return NOVA_STEP_DONE;
@@ -98,9 +97,9 @@ CONTAINERD_VERB(probe)
 CONTAINERD_VERB(capabilities)
 {
 	struct containerd *containerd = self;
-	NOVA_AUTOJSON json_t *no = json_sprintf(NO_MOVE, containerd->driver->name);
+	const char *no = containerd_no_warm(containerd);
 
-	return nova_op_later(containerd->env.base, json_pack("{s:O,s:O,s:O}", "cold", no, "warm", no, "live", no), NULL, done, arg, err);
+	return nova_op_later(containerd->env.base, json_pack("{s:b,s:s,s:s}", "cold", 1, "warm", no, "live", no), NULL, done, arg, err);
 }
 
 /* ---- check ---- */
@@ -139,6 +138,9 @@ CONTAINERD_VERB(check)
 		nova_error_set(err, NOVA_INVALID, "network '%.60s': %s has none and host", network, containerd->driver->name);
 		return NULL;
 	}
+	/* With its image, whose configuration is looked at when it has come. */
+	if (json_is_true(json_object_get(args, "incoming")))
+		return nova_op_later(containerd->env.base, json_pack("{s:o,s:O}", "needs", box_needs(spec), "spec", spec), NULL, done, arg, err);
 	op = task_new(self, &containerd->env, guest, args, rows, done, arg, err);
 	if (!op)
 		return NULL;

@@ -23,15 +23,19 @@ const struct grpc_method containerd_methods[CTRD_METHODS] = {
 	[CTRD_IMAGE_GET] = METHOD("images.v1.Images", "Get", image_name, image_message),
 	[CTRD_IMAGE_CREATE] = METHOD("images.v1.Images", "Create", image_message, image_message),
 	[CTRD_IMAGE_UPDATE] = METHOD("images.v1.Images", "Update", image_message, image_message),
+	[CTRD_IMAGE_DELETE] = METHOD("images.v1.Images", "Delete", image_delete, empty),
+	[CTRD_CONTENT_INFO] = METHOD("content.v1.Content", "Info", read_request, empty),
 	[CTRD_CONTENT_READ] = METHOD("content.v1.Content", "Read", read_request, read_response),
 	[CTRD_CONTENT_WRITE] = METHOD("content.v1.Content", "Write", write_request, write_response),
 	[CTRD_CONTENT_ABORT] = METHOD("content.v1.Content", "Abort", ref, empty),
 	[CTRD_SNAPSHOT_PREPARE] = METHOD("snapshots.v1.Snapshots", "Prepare", snapshot_prepare, mounts),
+	[CTRD_SNAPSHOT_VIEW] = METHOD("snapshots.v1.Snapshots", "View", snapshot_prepare, mounts),
 	[CTRD_SNAPSHOT_MOUNTS] = METHOD("snapshots.v1.Snapshots", "Mounts", snapshot_key, mounts),
 	[CTRD_SNAPSHOT_COMMIT] = METHOD("snapshots.v1.Snapshots", "Commit", snapshot_commit, empty),
 	[CTRD_SNAPSHOT_REMOVE] = METHOD("snapshots.v1.Snapshots", "Remove", snapshot_key, empty),
 	[CTRD_SNAPSHOT_STAT] = METHOD("snapshots.v1.Snapshots", "Stat", snapshot_key, snapshot_stat),
 	[CTRD_DIFF_APPLY] = METHOD("diff.v1.Diff", "Apply", apply_request, apply_response),
+	[CTRD_DIFF_DIFF] = METHOD("diff.v1.Diff", "Diff", diff_request, diff_response),
 	[CTRD_CONTAINER_GET] = METHOD("containers.v1.Containers", "Get", id, container_message),
 	[CTRD_CONTAINER_LIST] = METHOD("containers.v1.Containers", "List", filters, container_list),
 	[CTRD_CONTAINER_CREATE] = METHOD("containers.v1.Containers", "Create", container_message, container_message),
@@ -201,7 +205,7 @@ enum nova_step_result containerd_patient_row(struct nova_run *run, void *ctx, st
 {
 	struct task *task = ctx;
 
-	if (!json_is_true(json_object_get(task->args, "created_only")))
+	if (!json_is_true(json_object_get(task->args, "created_only")) && !json_is_true(json_object_get(task->notes, "sync")))
 		return NOVA_STEP_DONE;
 	return task_wait(task, wait_for_it(task->self, task_done, task, err), NULL);
 }

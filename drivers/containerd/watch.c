@@ -75,6 +75,9 @@ void containerd_take_state(struct nova_guest *guest, const json_t *answer, const
 	const json_t *process = json_object_get(json_object_get(answer, "body"), "process");
 	json_int_t pid = json_integer_value(json_object_get(process, "pid"));
 
+	/* Where it is to run is not decided by what is seen here. */
+	if (guest->state == NOVA_GUEST_INCOMING || guest->state == NOVA_GUEST_MIGRATED || guest->state == NOVA_GUEST_IN_DOUBT)
+		return;
 	if (!process) {
 		tell_none(guest);
 		return;
@@ -224,6 +227,9 @@ void containerd_forget(struct containerd *containerd, struct nova_guest *guest)
 		at = &(*at)->next;
 	*at = known->next;
 	guest->driver_data = NULL;
+	nova_op_drop(known->landing);
+	box_move_free(known->move);
+	json_decref(known->held);
 	free(known);
 }
 

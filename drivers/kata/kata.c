@@ -11,10 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_LIVE \
-	"not supported by kata: the sandbox is a virtual machine whose monitor and devices (vsock, virtio-fs) its shim owns; cold moves only"
-#define NO_COLD "not supported by kata: moving containers of containerd is not there yet"
-
 extern const struct nova_driver nova_driver_kata;
 
 static void *open_it(const struct nova_driver_env *env, struct nova_error *err)
@@ -54,13 +50,6 @@ static CONTAINERD_VERB(check_kata)
 	return containerd_check(self, guest, args, done, arg, err);
 }
 
-static CONTAINERD_VERB(capabilities_kata)
-{
-	struct containerd *containerd = self;
-
-	return nova_op_later(containerd->env.base, json_pack("{s:s,s:s,s:s}", "cold", NO_COLD, "warm", NO_LIVE, "live", NO_LIVE), NULL, done, arg, err);
-}
-
 const struct nova_driver nova_driver_kata = {
 	.struct_size = sizeof(struct nova_driver),
 	.name = "kata",
@@ -82,10 +71,15 @@ const struct nova_driver nova_driver_kata = {
 		[NOVA_VERB_REATTACH] = containerd_reattach,
 		[NOVA_VERB_STATS] = kata_stats,
 		[NOVA_VERB_RESIZE] = containerd_resize,
-		[NOVA_VERB_CAPABILITIES] = containerd_capabilities_kata,
+		[NOVA_VERB_CAPABILITIES] = containerd_capabilities,
 		[NOVA_VERB_LOGS] = containerd_logs,
 		[NOVA_VERB_IMPORT] = containerd_import,
 		[NOVA_VERB_EXPORT] = containerd_export,
+		[NOVA_VERB_OUT_PREPARE] = containerd_out_prepare,
+		[NOVA_VERB_OUT_START] = containerd_out_start,
+		[NOVA_VERB_OUT_QUERY] = containerd_out_query,
+		[NOVA_VERB_OUT_CANCEL] = containerd_out_cancel,
+		[NOVA_VERB_IN_PREPARE] = containerd_in_prepare,
 	},
 	.spec_params = containerd_spec_params,
 };

@@ -7,7 +7,7 @@ integration_names = \
 	relay_qemu estimate disks_cold disks_warm disks_live replica_users \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
-	boxmove_docker boxmove_lxc
+	boxmove_docker boxmove_lxc boxmove_containerd
 # Longer, or more at the mercy of a busy machine: by hand, or `make check-integration-long`.
 long_names = \
 	moves_microvm big_guest there_and_back kvm direct \
