@@ -53,6 +53,8 @@ libnova_la_SOURCES += \
 	drivers/common/parcel_out.c \
 	drivers/common/parcel_record.c \
 	drivers/common/parcel_record.h \
+	drivers/common/patience.c \
+	drivers/common/patience.h \
 	drivers/common/roots.c \
 	drivers/common/roots.h \
 	drivers/common/task.c \

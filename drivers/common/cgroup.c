@@ -220,6 +220,20 @@ void cgroup_read(const struct cgroup_places *places, struct box_figures *figures
 	read_io_v1(io, "blkio.throttle.io_serviced", false, figures);
 }
 
+json_t *cgroup_stats(const struct nova_guest *guest)
+{
+	struct cgroup_places places;
+	struct box_figures figures;
+
+	box_figures_init(&figures);
+	figures.pid = (int)json_integer_value(json_object_get(guest->runtime, "pid"));
+	if (figures.pid > 0) {
+		cgroup_find(figures.pid, &places);
+		cgroup_read(&places, &figures);
+	}
+	return box_stats(guest, &figures);
+}
+
 bool cgroup_frozen(const struct cgroup_places *places)
 {
 	const struct cgroup_place *freezer = &places->of[CGROUP_FREEZER];

@@ -35,6 +35,8 @@ void cgroup_find(pid_t pid, struct cgroup_places *places);
 int cgroup_version(enum cgroup_controller controller);
 /* What the files there say; the rest of figures stays as it is. */
 void cgroup_read(const struct cgroup_places *places, struct box_figures *figures);
+/* The answer of the verb stats, for the process that is the guest's (runtime's "pid"). */
+json_t *cgroup_stats(const struct nova_guest *guest);
 /* Is it frozen? */
 bool cgroup_frozen(const struct cgroup_places *places);
 

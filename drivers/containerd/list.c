@@ -199,16 +199,8 @@ CONTAINERD_VERB(reattach)
 CONTAINERD_VERB(stats)
 {
 	struct containerd *containerd = self;
-	struct cgroup_places places;
-	struct box_figures figures;
 
-	box_figures_init(&figures);
-	figures.pid = (int)json_integer_value(json_object_get(guest->runtime, "pid"));
-	if (figures.pid > 0) {
-		cgroup_find(figures.pid, &places);
-		cgroup_read(&places, &figures);
-	}
-	return nova_op_later(containerd->env.base, box_stats(guest, &figures), NULL, done, arg, err);
+	return nova_op_later(containerd->env.base, cgroup_stats(guest), NULL, done, arg, err);
 }
 
 CONTAINERD_VERB(logs)

@@ -4,11 +4,9 @@
  * containerd that is being restarted.
  */
 #include "drivers/containerd/containerd.h"
+#include "drivers/common/patience.h"
 #include "drivers/containerd/api.pb-c.h"
-#include "engine/clock.h"
 
-#include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -129,76 +127,11 @@ int containerd_file(const struct containerd *containerd, const struct nova_guest
 
 /* ---- patience ---- */
 
-#define AWAY_MS 30000
-#define AGAIN_MS 250
-
-struct patience {
-	struct nova_op op; /* first */
-	struct containerd *containerd;
-	struct nova_op *call; /* owned */
-	struct event *again;  /* owned */
-	int left;             /* times to ask */
-	nova_done_fn done;
-	void *arg;
-};
-
-static void patience_free(struct patience *patience)
+static struct nova_op *ask_version(void *self, nova_done_fn done, void *arg, struct nova_error *err)
 {
-	nova_op_drop(patience->call);
-	event_free(patience->again);
-	free(patience);
-}
-
-static void patience_drop(struct nova_op *op)
-{
-	patience_free((struct patience *)op);
-}
-
-static void patience_answer(void *arg, json_t *result, const struct nova_error *err)
-{
-	struct patience *patience = arg;
-	nova_done_fn done = patience->done;
-	void *done_arg = patience->arg;
-	struct timeval wait = nova_timeval_ms(AGAIN_MS);
-
-	patience->call = NULL;
-	if (err && patience->left-- > 0) {
-		event_add(patience->again, &wait);
-		return;
-	}
-	patience_free(patience);
-	done(done_arg, result, err);
-}
-
-static void patience_ask(evutil_socket_t fd, short what, void *arg)
-{
-	struct patience *patience = arg;
 	struct grpc_options options = { .limit_ms = 5000 };
-	struct nova_error err;
 
-	patience->call = containerd_begin(patience->containerd, CTRD_VERSION, NULL, &options, patience_answer, patience, &err);
-	if (!patience->call)
-		patience_answer(patience, NULL, &err);
-}
-
-static struct nova_op *wait_for_it(struct containerd *containerd, nova_done_fn done, void *arg, struct nova_error *err)
-{
-	struct patience *patience = calloc(1, sizeof(*patience));
-
-	if (patience)
-		patience->again = event_new(containerd->env.base, -1, 0, patience_ask, patience);
-	if (!patience || !patience->again) {
-		free(patience);
-		nova_error_sys(err, ENOMEM, "containerd");
-		return NULL;
-	}
-	patience->op.drop = patience_drop;
-	patience->containerd = containerd;
-	patience->left = AWAY_MS / AGAIN_MS;
-	patience->done = done;
-	patience->arg = arg;
-	event_active(patience->again, EV_TIMEOUT, 0);
-	return &patience->op;
+	return containerd_begin(self, CTRD_VERSION, NULL, &options, done, arg, err);
 }
 
 enum nova_step_result containerd_patient_row(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -207,5 +140,5 @@ enum nova_step_result containerd_patient_row(struct nova_run *run, void *ctx, st
 
 	if (!json_is_true(json_object_get(task->args, "created_only")) && !json_is_true(json_object_get(task->notes, "sync")))
 		return NOVA_STEP_DONE;
-	return task_wait(task, wait_for_it(task->self, task_done, task, err), NULL);
+	return task_wait(task, patience_new(task->env->base, ask_version, task->self, task_done, task, err), NULL);
 }

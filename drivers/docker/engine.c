@@ -3,11 +3,9 @@
  * engine.c - asking the Engine API: which version both speak, and paths made of it.
  */
 #include "drivers/docker/docker.h"
-#include "engine/clock.h"
+#include "drivers/common/patience.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,95 +39,25 @@ static enum nova_step_result version_told(struct task *task, json_t *value, stru
 	return docker_agree(task->self, value, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
+static struct nova_op *ask_version(void *self, nova_done_fn done, void *arg, struct nova_error *err)
+{
+	struct docker *docker = self;
+	struct http_call call = { .method = "GET", .path = "/version", .limit_ms = 5000 };
+
+	return http_start(docker->http, &call, done, arg, err);
+}
+
 enum nova_step_result docker_version_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
-	struct docker *docker = task->self;
-	struct http_call call = { .method = "GET", .path = "/version", .limit_ms = 5000 };
+	const struct docker *docker = task->self;
 
 	if (docker->api)
 		return NOVA_STEP_DONE;
-	return task_wait(task, http_start(docker->http, &call, task_done, task, err), version_told);
+	return task_wait(task, ask_version(task->self, task_done, task, err), version_told);
 }
 
 /* ---- waiting for an engine that went away ---- */
-
-#define ENGINE_MS 30000
-#define AGAIN_MS 250
-
-struct patience {
-	struct nova_op op; /* first */
-	struct docker *docker;
-	struct nova_op *call; /* owned */
-	struct event *again;  /* owned */
-	int left;             /* times to ask */
-	nova_done_fn done;
-	void *arg;
-};
-
-static void patience_free(struct patience *patience)
-{
-	nova_op_drop(patience->call);
-	event_free(patience->again);
-	free(patience);
-}
-
-static void patience_drop(struct nova_op *op)
-{
-	patience_free((struct patience *)op);
-}
-
-static void patience_end(struct patience *patience, json_t *result, const struct nova_error *err)
-{
-	nova_done_fn done = patience->done;
-	void *arg = patience->arg;
-
-	patience_free(patience);
-	done(arg, result, err);
-}
-
-static void patience_answer(void *arg, json_t *result, const struct nova_error *err)
-{
-	struct patience *patience = arg;
-	struct timeval wait = nova_timeval_ms(AGAIN_MS);
-
-	patience->call = NULL;
-	if (err && patience->left-- > 0)
-		event_add(patience->again, &wait);
-	else
-		patience_end(patience, result, err);
-}
-
-static void patience_ask(evutil_socket_t fd, short what, void *arg)
-{
-	struct patience *patience = arg;
-	struct http_call call = { .method = "GET", .path = "/version", .limit_ms = 5000 };
-	struct nova_error err;
-
-	patience->call = http_start(patience->docker->http, &call, patience_answer, patience, &err);
-	if (!patience->call)
-		patience_end(patience, NULL, &err);
-}
-
-static struct nova_op *wait_for_engine(struct docker *docker, nova_done_fn done, void *arg, struct nova_error *err)
-{
-	struct patience *patience = calloc(1, sizeof(*patience));
-
-	if (patience)
-		patience->again = event_new(docker->env.base, -1, 0, patience_ask, patience);
-	if (!patience || !patience->again) {
-		free(patience);
-		nova_error_sys(err, ENOMEM, "docker");
-		return NULL;
-	}
-	patience->op.drop = patience_drop;
-	patience->docker = docker;
-	patience->left = ENGINE_MS / AGAIN_MS;
-	patience->done = done;
-	patience->arg = arg;
-	event_active(patience->again, EV_TIMEOUT, 0);
-	return &patience->op;
-}
 
 enum nova_step_result docker_patient_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -137,7 +65,7 @@ enum nova_step_result docker_patient_row(struct nova_run *run, void *ctx, struct
 
 	if (!json_is_true(json_object_get(task->args, "created_only")))
 		return docker_version_row(run, ctx, err);
-	return task_wait(task, wait_for_engine(task->self, task_done, task, err), version_told);
+	return task_wait(task, patience_new(task->env->base, ask_version, task->self, task_done, task, err), version_told);
 }
 
 /* ---- asking ---- */

@@ -181,16 +181,8 @@ LXC_VERB(reattach)
 LXC_VERB(stats)
 {
 	struct lxc *lxc = self;
-	struct cgroup_places places;
-	struct box_figures figures;
 
-	box_figures_init(&figures);
-	figures.pid = (int)json_integer_value(json_object_get(guest->runtime, "pid"));
-	if (figures.pid > 0) {
-		cgroup_find(figures.pid, &places);
-		cgroup_read(&places, &figures);
-	}
-	return nova_op_later(lxc->env.base, box_stats(guest, &figures), NULL, done, arg, err);
+	return nova_op_later(lxc->env.base, cgroup_stats(guest), NULL, done, arg, err);
 }
 
 LXC_VERB(logs)
