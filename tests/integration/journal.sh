@@ -138,6 +138,8 @@ wait_for "g to be attended" 10 guest_is alpha g running
 serves
 [ "$(qemu_pid alpha g)" = "$g_pid" ] || fail "the guest's QEMU was touched"
 expect_steady_heart g 3000
+rm "$tmp/beats-g"
+start_heartbeat g
 nova alpha migrate g --to beta >/dev/null
 runs_only_on g beta 10
 stop_proxies
