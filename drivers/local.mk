@@ -104,6 +104,7 @@ libnova_la_SOURCES += \
 	drivers/containerd/archive.c \
 	drivers/containerd/arrive.c \
 	drivers/containerd/blob.c \
+	drivers/containerd/bundle.c \
 	drivers/containerd/checkpoint.c \
 	drivers/containerd/containerd.c \
 	drivers/containerd/containerd.h \
@@ -115,6 +116,7 @@ libnova_la_SOURCES += \
 	drivers/containerd/probe.c \
 	drivers/containerd/run.c \
 	drivers/containerd/service.c \
+	drivers/containerd/snapshot.c \
 	drivers/containerd/spec.c \
 	drivers/containerd/watch.c \
 	drivers/kata/kata.c \

@@ -160,7 +160,7 @@ static void finish(struct call *call)
 	void *arg = call->arg;
 	struct nova_error err;
 	bool failed = judge(call, &err) < 0;
-	NOVA_AUTOJSON json_t *answer = failed ? NULL : json_pack("{s:i}", "status", call->status);
+	NOVA_AUTOJSON json_t *answer = failed ? NULL : json_pack("{s:i,s:s*}", "status", call->status, "text", *call->text ? call->text : NULL);
 
 	call_free(call);
 	done(arg, answer, failed ? &err : NULL);

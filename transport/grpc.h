@@ -55,9 +55,9 @@ struct grpc *grpc_new(struct event_base *base, const char *name, const char *soc
 struct grpc *grpc_free(struct grpc *grpc);
 const char *grpc_name(const struct grpc *grpc);
 const char *grpc_socket(const struct grpc *grpc);
-/* Answers {"status": 0, or one that is tolerated}. Errors have the category of grpc_category() and the server's
- * words; NOVA_LINK when there is no connection (then NULL is returned at once) or it broke; NOVA_TIMEOUT past
- * limit_ms; NOVA_REFUSED for what breaks the bounds above. Dropping cancels the call over there. */
+/* Answers {"status": 0, or one that is tolerated; "text": what the server says to it, if anything}. Errors have the category
+ * of grpc_category() and the server's words; NOVA_LINK when there is no connection (then NULL is returned at once) or it
+ * broke; NOVA_TIMEOUT past limit_ms; NOVA_REFUSED for what breaks the bounds above. Dropping cancels the call over there. */
 struct nova_op *grpc_start(struct grpc *grpc, const struct grpc_call *call, nova_done_fn done, void *arg,
     struct nova_error *err);
 /* One more message of a call that was started with more; last: no other follows. */

@@ -156,7 +156,7 @@ static enum nova_step_result go_on(struct nova_run *run, void *ctx, struct nova_
 	any = containerd_any("containerd.runc.v1.Options", &ctrd__runc_options__descriptor, options, err);
 	if (!any)
 		return NOVA_STEP_FAILED;
-	return containerd_ask(task, CTRD_TASK_CREATE, containerd_task_request(task, any), 0, CONTAINERD_LONG_MS, NULL, err);
+	return containerd_make_task(task, containerd_task_request(task, any), CONTAINERD_LONG_MS, err);
 }
 
 static enum nova_step_result launch(struct nova_run *run, void *ctx, struct nova_error *err)

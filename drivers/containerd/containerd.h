@@ -125,6 +125,13 @@ enum nova_step_result containerd_ask(struct task *task, enum containerd_method m
 /* The same outside of tasks; request is stolen. */
 struct nova_op *containerd_begin(struct containerd *containerd, enum containerd_method method, json_t *request,
     const struct grpc_options *options, nova_done_fn done, void *arg, struct nova_error *err);
+/* The same under the lease of the task, which must outlive it. */
+struct nova_op *containerd_begin_for(struct task *task, enum containerd_method method, json_t *request,
+    const struct grpc_options *options, nova_done_fn done, void *arg, struct nova_error *err);
+/* For rows: a snapshot, made by CTRD_SNAPSHOT_PREPARE or _VIEW, also where a killed containerd left half of one. request is
+ * stolen; its answer goes to reply (NULL: it is enough that there was one). */
+enum nova_step_result containerd_make_snapshot(struct task *task, enum containerd_method how, json_t *request, uint32_t tolerated,
+    task_reply_fn reply, struct nova_error *err);
 /* A row: waits for a containerd that went away to come back, when something made must be taken back (args.created_only,
  * notes.sync). */
 enum nova_step_result containerd_patient_row(struct nova_run *run, void *task, struct nova_error *err);
@@ -138,6 +145,11 @@ const char *containerd_id(const struct nova_guest *guest);
 void containerd_key(const struct nova_guest *guest, char key[64]);
 /* A file of the guest's; file "": its directory. -1: too long. */
 int containerd_file(const struct containerd *containerd, const struct nova_guest *guest, const char *file, char *path, size_t size);
+
+/* ---- bundle.c ---- */
+
+/* A task, also where a killed containerd left the beginning of one; request (containerd_task_request()) is stolen. */
+enum nova_step_result containerd_make_task(struct task *task, json_t *request, int limit_ms, struct nova_error *err);
 
 /* ---- image.c ---- */
 

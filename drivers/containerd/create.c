@@ -81,9 +81,9 @@ enum nova_step_result containerd_snapshot_row(struct nova_run *run, void *ctx, s
 	char key[64];
 
 	containerd_key(task->guest, key);
-	return containerd_ask(task, CTRD_SNAPSHOT_PREPARE,
+	return containerd_make_snapshot(task, CTRD_SNAPSHOT_PREPARE,
 	    json_pack("{s:s,s:s,s:O}", "snapshotter", containerd->snapshotter, "key", key, "parent", json_array_get(chain, json_array_size(chain) - 1)),
-	    1u << GRPC_ALREADY_EXISTS, 0, NULL, err);
+	    1u << GRPC_ALREADY_EXISTS, NULL, err);
 }
 
 static enum nova_step_result remove_snapshot(struct nova_run *run, void *ctx, struct nova_error *err)

@@ -293,8 +293,8 @@ static enum nova_step_result layer_seen(struct task *task, json_t *value, struct
 		return layer_done(task, value, err);
 	snprintf(key, sizeof(key), "%s-layer-%lld", task_text(task->notes, "lease") ?: "novacron", (long long)layer_at(task));
 	json_object_set_new(task->notes, "unpacking", json_string(key));
-	return containerd_ask(task, CTRD_SNAPSHOT_PREPARE,
-	    json_pack("{s:s,s:s,s:s}", "snapshotter", snapshotter(task), "key", key, "parent", below ? below : ""), 0, 0, prepared, err);
+	return containerd_make_snapshot(task, CTRD_SNAPSHOT_PREPARE,
+	    json_pack("{s:s,s:s,s:s}", "snapshotter", snapshotter(task), "key", key, "parent", below ? below : ""), 0, prepared, err);
 }
 
 static enum nova_step_result unpack_next(struct task *task, struct nova_error *err)

@@ -163,8 +163,8 @@ static enum nova_step_result parent_told(struct task *task, json_t *value, struc
 		return NOVA_STEP_FAILED;
 	}
 	snprintf(key, sizeof(key), "%s-below", task_text(task->notes, "lease"));
-	return containerd_ask(task, CTRD_SNAPSHOT_VIEW,
-	    json_pack("{s:O,s:s,s:O}", "snapshotter", json_object_get(task->notes, "snapshotter"), "key", key, "parent", parent), 0, 0, below_told, err);
+	return containerd_make_snapshot(task, CTRD_SNAPSHOT_VIEW,
+	    json_pack("{s:O,s:s,s:O}", "snapshotter", json_object_get(task->notes, "snapshotter"), "key", key, "parent", parent), 0, below_told, err);
 }
 
 static enum nova_step_result ask_below(struct nova_run *run, void *ctx, struct nova_error *err)

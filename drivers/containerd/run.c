@@ -164,7 +164,7 @@ static enum nova_step_result make_task(struct nova_run *run, void *ctx, struct n
 
 	if (known)
 		known->signalled = false;
-	return containerd_ask(task, CTRD_TASK_CREATE, containerd_task_request(task, NULL), 0, 0, NULL, err);
+	return containerd_make_task(task, containerd_task_request(task, NULL), 0, err);
 }
 
 static enum nova_step_result launch(struct nova_run *run, void *ctx, struct nova_error *err)

@@ -78,12 +78,18 @@ struct nova_op *containerd_begin(struct containerd *containerd, enum containerd_
 	return ask_under(containerd, NULL, method, request, options, done, arg, err);
 }
 
+struct nova_op *containerd_begin_for(struct task *task, enum containerd_method method, json_t *request,
+    const struct grpc_options *options, nova_done_fn done, void *arg, struct nova_error *err)
+{
+	return ask_under(task->self, task_text(task->notes, "lease"), method, request, options, done, arg, err);
+}
+
 enum nova_step_result containerd_ask(struct task *task, enum containerd_method method, json_t *request, uint32_t tolerated,
     int limit_ms, task_reply_fn reply, struct nova_error *err)
 {
 	struct grpc_options options = { .limit_ms = limit_ms ? limit_ms : CONTAINERD_ASK_MS, .tolerated = tolerated };
 
-	return task_wait(task, ask_under(task->self, task_text(task->notes, "lease"), method, request, &options, task_done, task, err), reply);
+	return task_wait(task, containerd_begin_for(task, method, request, &options, task_done, task, err), reply);
 }
 
 int containerd_status(const json_t *answer)

@@ -70,7 +70,30 @@ for round in 1 2 3; do
 	nothing_in_containerd
 done
 
+say "directories of snapshots that containerd does not know, as a kill leaves them, are in the way of nothing"
+snapshots=$tmp/ctrd/root/io.containerd.snapshotter.v1.overlayfs/snapshots
+number=1
+while [ "$number" -lt 60 ]; do
+	if mkdir "$snapshots/$number" 2>/dev/null; then
+		touch "$snapshots/$number/by-hand"
+	fi
+	number=$((number + 1))
+done
 create_guest containerd g1 >/dev/null
+
+
+say "nor is the beginning of a start; one with more in it is refused, and kept"
+bundle=$tmp/ctrd/state/io.containerd.runtime.v2.task/novacron/g1
+mkdir -p "$bundle/rootfs"
+echo '{}' >"$bundle/config.json"
+echo 1 >"$bundle/address"
+expect_refused "left of a start of g1 that was cut off.*address" nova alpha start g1
+[ -s "$bundle/config.json" ] || fail "what may be a shim's was removed"
+rm "$bundle/address"
+nova alpha start g1 >/dev/null
+counts g1 || fail "g1 does not count"
+nova alpha stop g1 --timeout 5s >/dev/null
+
 for round in 1 2; do
 	say "kill -9 of containerd while a task starts, round $round"
 	dies_when "$tmp/ctrd/state/io.containerd.runtime.v2.task/novacron/g1" nova alpha start g1
