@@ -14,8 +14,7 @@ static void set_state(struct nova_job *job, enum nova_guest_state state, const c
 		nova_guest_set_state(&job->entry->guest, state, why);
 }
 
-/* The journal has to know: from here on the source has pages that the running guest needs. Until it runs over there, the
- * hypervisor must not notice if the other one ends: QEMU in postcopy that misses its peer cannot be cancelled. */
+/* The journal has to know: from here on the source has pages that the running guest needs. */
 static void on_postcopy(struct nova_source *source)
 {
 	struct nova_job *job = source->job;
@@ -25,8 +24,6 @@ static void on_postcopy(struct nova_source *source)
 	if (source->postcopy)
 		return;
 	source->postcopy = true;
-	if (source->pipe)
-		nova_pipe_keep_open(source->pipe, true);
 	json_object_set_new(job->args, "in-postcopy", json_true());
 	if (nova_job_save(job, nova_run_step(job->run)->name, false, &err) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s", err.text);

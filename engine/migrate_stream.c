@@ -68,6 +68,8 @@ enum nova_codec nova_source_codec(const struct nova_source *source)
 	return NOVA_CODEC_AUTO;
 }
 
+/* Until the guest runs over there, the hypervisor must not notice that the other one ended. QEMU closes its socket then, and
+ * a cancel cannot shut down what is closed: its writer hangs in it. In postcopy it cannot be cancelled any more at all. */
 static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 {
 	struct nova_job *job = source->job;
@@ -88,7 +90,10 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 		return -1;
 	source->pipe = nova_pipe_new(
 	    job->host->base, source->ops, nova_take_fd(&stream), channel, &options, pipe_ended, source, err);
-	return source->pipe ? 0 : -1;
+	if (!source->pipe)
+		return -1;
+	nova_pipe_keep_open(source->pipe, !nova_job_contents(job) && !nova_source_drains(source));
+	return 0;
 }
 
 /* QEMU connects to our socket. */
