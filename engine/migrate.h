@@ -54,6 +54,7 @@ struct nova_source {
 	struct nova_pipe *pipe;           /* owned */
 	int listen_fd;                    /* owned */
 	int stream_fd;                    /* owned: keeps the hypervisor's connection when the pipe goes */
+	struct event *discarding;         /* owned: what still comes from it is thrown away */
 	struct event *listening;          /* owned: QEMU is expected on listen_fd */
 	char *path;                       /* owned: of listen_fd's socket */
 	struct event *tick;               /* owned */
@@ -106,6 +107,8 @@ bool nova_source_drains(const struct nova_source *source);
 struct nova_source *nova_source_of(struct nova_job *job); /* makes it when a restart finds the job */
 void nova_source_stop_pipe(struct nova_source *source);
 void nova_source_stop_stream(struct nova_source *source);
+/* From here on what the hypervisor writes goes nowhere: it must not hang in a full socket while it is cancelled. */
+void nova_source_discard_stream(struct nova_source *source);
 int nova_source_listen(struct nova_source *source, struct nova_error *err); /* for the guest's stream */
 int nova_source_dial(struct nova_source *source, struct nova_error *err);
 int nova_source_resume_limit(const struct nova_job *job);

@@ -162,6 +162,8 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 		nova_source_stop_stream(source);
 		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
 	}
+	if (!nova_job_contents(job))
+		nova_source_discard_stream(source);
 	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
 	    json_pack("{s:b, s:b}", "uncommitted", !json_object_get(job->report, "resolved"), "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
 	    undone_precopy, err);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* History takes memory on both sides: a quarter of the guest's unless said otherwise, at most 1 GiB. */
 size_t nova_source_history_bytes(const struct nova_source *source)
@@ -34,9 +35,31 @@ void nova_source_stop_pipe(struct nova_source *source)
 	source->pipe = nova_pipe_free(source->pipe);
 }
 
+static void discard(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_source *source = arg;
+	char nowhere[16 << 10];
+	ssize_t n = read(fd, nowhere, sizeof(nowhere));
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		event_del(source->discarding);
+}
+
+void nova_source_discard_stream(struct nova_source *source)
+{
+	nova_source_stop_pipe(source);
+	if (source->stream_fd < 0 || source->discarding)
+		return;
+	source->discarding = event_new(source->job->host->base, source->stream_fd, EV_READ | EV_PERSIST, discard, source);
+	if (source->discarding)
+		event_add(source->discarding, NULL);
+}
+
 void nova_source_stop_stream(struct nova_source *source)
 {
 	nova_source_stop_pipe(source);
+	if (source->discarding)
+		event_free(nova_take(&source->discarding));
 	if (source->stream_fd >= 0)
 		close(nova_take_fd(&source->stream_fd));
 	if (source->listening)

@@ -650,7 +650,7 @@ static struct nova_reception *reception_free(struct nova_reception *reception)
 		free(part->socket);
 		free(part->seed_path);
 		free(part->seed_format);
-		free(part->seed_socket);
+		free(nova_take(&part->seed_socket));
 	}
 	json_decref(reception->commit_args);
 	if (reception->slot)

@@ -386,8 +386,11 @@ static int send_wanted(struct sender *sender, struct nova_error *err)
 {
 	struct parcel_figures *figures = &sender->wire->shared->figures;
 	bool *wanted = calloc(sender->count + 1, sizeof(*wanted));
-	int rc = wanted ? take_wants(sender, wanted, err) : nova_error_sys(err, ENOMEM, "a parcel");
+	int rc;
 
+	if (!wanted)
+		return nova_error_sys(err, ENOMEM, "a parcel");
+	rc = take_wants(sender, wanted, err);
 	for (size_t i = 0; i < sender->count && rc == 0; i++)
 		if (sender->files[i].file && sender->files[i].size && !wanted[i]) {
 			figures->held_bytes += sender->files[i].size;

@@ -168,7 +168,7 @@ enum nova_step_result containerd_upload(struct task *task, const char *what, int
 	const char *lease = task_text(task->notes, "lease");
 	struct upload *upload = calloc(1, sizeof(*upload));
 	struct nova_op *op;
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (!upload || (fd >= 0 && fstat(fd, &st) < 0)) {
 		nova_error_sys(err, upload ? errno : ENOMEM, "containerd");

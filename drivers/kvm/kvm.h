@@ -211,6 +211,9 @@ enum nova_guest_state kvm_state_of(const char *qemu_status, const char *role);
 const char *kvm_guest_role(const struct nova_guest *guest);
 /* query-migrate's answer as the members of struct nova_sample; new reference. */
 json_t *kvm_migration_sample(const json_t *info);
+bool kvm_one_of(const char *text, const char *const *list); /* ends with NULL */
+/* QEMU's status of a migration: none is going on. */
+bool kvm_migration_over(const char *status);
 /* Arguments of migrate-set-capabilities; new reference. */
 json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd, bool hold);
 /* Answer of query-migrate, of a QEMU in postcopy: wait until it knows that its stream is lost. If it had all

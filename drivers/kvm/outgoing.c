@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * outgoing.c - the source of a migration: OUT_PREPARE, OUT_START, OUT_QUERY, OUT_SET, OUT_CANCEL.
+ * outgoing.c - the source of a migration: OUT_PREPARE, OUT_START, OUT_QUERY, OUT_SET.
  *
  * QEMU streams into a unix socket of ours, without a limit of its own (the link paces) and with a
  * downtime-limit of 1 ms: the engine decides when to switch over, by halting the guest (one that has hardly
@@ -16,8 +16,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CANCEL_LIMIT_MS 10000
-#define LOOK_AGAIN_MS 50 /* whether a cancelled migration is over */
 #define EMULATED_SETTLE_MS 100 /* measured: with QEMU 7.2, 11 of 26 moves lose pages at 0 ms, none of 22 at 100 */
 #define EMULATED_SOCKET_BYTES (16 << 10)
 #define STREAM_NAME "novacron-stream"
@@ -129,7 +127,7 @@ static enum nova_step_result status_known(struct kvm_task *task, json_t *value, 
 	return nova_guest_save(guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
-static bool one_of(const char *text, const char *const *list)
+bool kvm_one_of(const char *text, const char *const *list)
 {
 	for (; *list; list++)
 		if (strcmp(*list, text) == 0)
@@ -137,16 +135,25 @@ static bool one_of(const char *text, const char *const *list)
 	return false;
 }
 
-static const char *const over[] = { "none", "completed", "failed", "cancelled", NULL };
+bool kvm_migration_over(const char *status)
+{
+	static const char *const over[] = { "none", "completed", "failed", "cancelled", NULL };
+
+	return kvm_one_of(status, over);
+}
 
 static enum nova_step_result none_known(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
 	const char *status = kvm_spec_text(value, "status") ?: "none";
 
-	if (one_of(status, over))
+	if (kvm_migration_over(status))
 		return NOVA_STEP_DONE;
-	nova_error_set(
-	    err, NOVA_STATE, "guest %s has a migration going on already (%s)", task->guest->name, status);
+	if (strcmp(status, "cancelling") == 0)
+		nova_error_set(err, NOVA_STATE,
+		    "the QEMU of guest %s hangs in the cancel of an earlier migration: shut the guest down and start it, then it can move",
+		    task->guest->name);
+	else
+		nova_error_set(err, NOVA_STATE, "guest %s has a migration going on already (%s)", task->guest->name, status);
 	return NOVA_STEP_FAILED;
 }
 
@@ -379,7 +386,7 @@ static enum nova_step_result end_known(struct kvm_task *task, json_t *value, str
 	static const char *const written[] = { "finish-migrate", "postmigrate", NULL };
 
 	json_object_set_new(
-	    task->result, "written", json_boolean(one_of(kvm_spec_text(value, "status") ?: "", written)));
+	    task->result, "written", json_boolean(kvm_one_of(kvm_spec_text(value, "status") ?: "", written)));
 	return NOVA_STEP_DONE;
 }
 
@@ -493,116 +500,6 @@ KVM_VERB(out_set)
 		{ "go on", go_on, NULL, kvm_task_stop_waiting },
 		{ "parameters", change_parameters, NULL, kvm_task_stop_waiting },
 		{ "postcopy", go_postcopy, NULL, kvm_task_stop_waiting },
-		{ NULL },
-	};
-
-	return kvm_task_new(self, guest, args, rows, done, arg, err);
-}
-
-/* ---- cancel --------------------------------------------------------------------------------------- */
-
-static const char *const beyond[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
-
-static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, struct nova_error *err);
-
-static enum nova_step_result look_again(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	return kvm_task_qmp(task, "query-migrate", NULL, looked_again, err);
-}
-
-/* QEMU's last word may have come before we listened: its event overtakes the answer to an older question, and after
- * "failed" there is no "cancelled". So we look again until it is over. */
-static enum nova_step_result match_over(
-    struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
-{
-	if (strcmp(event, "TIMEOUT") == 0)
-		return look_again(task, NULL, err);
-	if (strcmp(event, "MIGRATION") != 0)
-		return NOVA_STEP_WAIT;
-	return one_of(kvm_spec_text(data, "status") ?: "", over) ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
-}
-
-static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	if (one_of(kvm_spec_text(value, "status") ?: "none", over))
-		return NOVA_STEP_DONE;
-	return kvm_task_listen(task, match_over, LOOK_AGAIN_MS, err);
-}
-
-/* Until it is committed the guest has not run over there, and QEMU, cancelled in postcopy, still has all of its memory.
- * QEMU 7.2 now and then hangs in that: its return path may wait for a recovery that nobody begins any more. */
-static bool too_late(const struct kvm_task *task, const char *status)
-{
-	return one_of(status, beyond) &&
-	       !(strcmp(status, "postcopy-active") == 0 && json_is_true(json_object_get(task->args, "uncommitted")));
-}
-
-static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	const char *status = kvm_spec_text(value, "status") ?: "none";
-
-	if (one_of(status, over))
-		return NOVA_STEP_DONE;
-	if (too_late(task, status)) {
-		nova_error_set(err, NOVA_STATE,
-		    "guest %s runs at the destination already (%s): too late to cancel", task->guest->name,
-		    status);
-		return NOVA_STEP_FAILED;
-	}
-	if (kvm_task_listen(task, match_over, 0, err) == NOVA_STEP_FAILED)
-		return NOVA_STEP_FAILED;
-	return kvm_task_qmp(task, "migrate_cancel", NULL, look_again, err);
-}
-
-static enum nova_step_result cancel(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	struct kvm_task *task = ctx;
-
-	if (!kvm_guest_live(task->guest)) {
-		nova_error_set(err, NOVA_STATE, "guest %s does not run any more", task->guest->name);
-		return NOVA_STEP_FAILED;
-	}
-	return kvm_task_qmp(task, "query-migrate", NULL, cancel_if_active, err);
-}
-
-static enum nova_step_result run_again(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	json_t *migration = json_object_get(task->guest->runtime, "migration");
-	bool runs = json_is_true(json_object_get(value, "running"));
-
-	if (runs || !json_is_true(json_object_get(migration, "was_running")))
-		return NOVA_STEP_DONE;
-	return kvm_task_qmp(task, "cont", NULL, NULL, err);
-}
-
-static enum nova_step_result go_back(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	return kvm_task_qmp(ctx, "query-status", NULL, run_again, err);
-}
-
-static enum nova_step_result state_again(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	struct nova_guest *guest = task->guest;
-	bool runs = json_is_true(json_object_get(value, "running"));
-
-	json_object_del(guest->runtime, "migration");
-	json_object_del(guest->runtime, "disks_elsewhere");
-	kvm_guest_state(guest, runs ? NOVA_GUEST_RUNNING : NOVA_GUEST_PAUSED, "migration cancelled");
-	kvm_guest_save(task->kvm, guest);
-	return NOVA_STEP_DONE;
-}
-
-static enum nova_step_result tell_back(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	return kvm_task_qmp(ctx, "query-status", NULL, state_again, err);
-}
-
-KVM_VERB(out_cancel)
-{
-	static const struct nova_step rows[] = {
-		{ "cancel", cancel, NULL, kvm_task_stop_waiting, CANCEL_LIMIT_MS },
-		{ "go back", go_back, NULL, kvm_task_stop_waiting },
-		{ "tell", tell_back, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 

@@ -74,7 +74,7 @@ guest_for() { # KIND
 	case $1 in postcopy) wanted=rand:8:8 ;; *) wanted= ;; esac
 	[ "$wanted" != "${dirty-}" ] || return 0
 	dirty=$wanted
-	nova "$home" delete g --force >/dev/null
+	remove_guest
 	new_guest
 }
 
@@ -141,7 +141,7 @@ check_home() { # KIND SIDE ROW FAULT
 	cold:*) ;;
 	*) fail "$*: the guest is $state on $home" ;;
 	esac
-	nova "$home" delete g --force >/dev/null
+	remove_guest
 	new_guest
 }
 
@@ -172,6 +172,7 @@ while read -r pair <&4; do
 	pairs=$((pairs + 1))
 done 4<"$tmp/pairs"
 pair=
+remove_guest
 stop_proxies
 finish
 echo "$pairs pairs of row and fault in $((($(now_ms) - begun) / 1000)) s: the guest ran on exactly one side after each," \
