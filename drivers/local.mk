@@ -26,6 +26,7 @@ libnova_la_SOURCES += \
 	drivers/kvm/paths.c \
 	drivers/kvm/probe.c \
 	drivers/kvm/qemu.c \
+	drivers/kvm/regain.c \
 	drivers/kvm/replica.c \
 	drivers/kvm/resize.c \
 	drivers/kvm/snapshot.c \

@@ -250,7 +250,7 @@ static void source_completed(struct kvm_guest *live)
 	nova_guest_set_state(live->guest, NOVA_GUEST_MIGRATED, "the stream is complete");
 }
 
-static void migration_event(struct kvm_guest *live, json_t *data)
+void kvm_guest_migration(struct kvm_guest *live, json_t *data)
 {
 	const char *status = json_string_value(json_object_get(data, "status")) ?: "";
 	json_t *record = json_object_get(live->guest->runtime, "migration");
@@ -315,7 +315,7 @@ static void live_event(void *arg, const char *name, json_t *data)
 
 	tell_listeners(live, name, data);
 	if (strcmp(name, "MIGRATION") == 0) {
-		migration_event(live, data);
+		kvm_guest_migration(live, data);
 		return;
 	}
 	kvm_mirror_event(live, name, data);
@@ -331,7 +331,13 @@ static void live_event(void *arg, const char *name, json_t *data)
 
 static void live_ready(void *arg)
 {
-	tell_listeners(arg, "READY", NULL);
+	struct kvm_guest *live = arg;
+	bool lost = live->lost;
+
+	live->lost = false;
+	tell_listeners(live, "READY", NULL);
+	if (lost)
+		kvm_guest_regained(live);
 }
 
 static void live_lost(void *arg, const struct nova_error *err)
@@ -339,6 +345,7 @@ static void live_lost(void *arg, const struct nova_error *err)
 	struct kvm_guest *live = arg;
 	NOVA_AUTOJSON json_t *data = json_pack("{s:s,s:i}", "reason", err->text, "category", err->category);
 
+	live->lost = true;
 	kvm_log(live->qemu.kvm, NOVA_LOG_WARNING, "kvm: guest %s: monitor: %s", live->guest->name, err->text);
 	tell_listeners(live, "LOST", data);
 }

@@ -148,6 +148,8 @@ struct kvm_qemu {
 	struct qmp_client *qmp;                                 /* owned; NULL: not connected */
 	struct event *retry;                                    /* owned */
 	int64_t connect_until_ms;                               /* monotonic */
+	bool was_ready;
+	int again_ms; /* lost since it was ready: the wait before the next attempt; 0: not lost */
 	bool killed;
 	bool gone; /* the process ended; its last words may still be in the socket */
 	struct nova_exit how;
@@ -181,12 +183,17 @@ struct kvm_guest {
 	struct kvm_qemu qemu;
 	struct nova_guest *guest;
 	struct kvm_task *listeners;
-	struct nova_op *inquiry; /* our own question after a failed migration */
+	struct nova_op *inquiry; /* our own question after a failed migration, or a lost monitor */
+	bool lost;               /* its monitor is: what it says is not heard */
 	bool quitting;           /* we asked it to end */
 	bool powered_off;        /* the guest itself did */
 	struct kvm_guest *next;
 };
 
+/* What QEMU says of its migration: {status, ...}. */
+void kvm_guest_migration(struct kvm_guest *live, json_t *data);
+/* Its monitor answers again. */
+void kvm_guest_regained(struct kvm_guest *live);
 /* Tell it unless it is so already. */
 void kvm_guest_state(struct nova_guest *guest, enum nova_guest_state state, const char *why);
 /* The live object, made when missing. */

@@ -4,7 +4,7 @@
  *
  * QEMU is started in a session of its own and outlives us; we know it by pid and start time and watch it
  * through a pidfd. Its QMP socket appears some 100 ms after exec and has no way to tell us: we try every
- * 10 ms, for 30 s at most, while the process lives. Everything said to a monitor passes kvm_qmp(), which
+ * 10 ms, for 30 s at most, while the process lives. One that is lost later is tried as long as it lives. Everything said to a monitor passes kvm_qmp(), which
  * knows the only commands this driver uses.
  */
 #include "kvm.h"
@@ -21,6 +21,8 @@
 #include <time.h>
 
 #define RETRY_MS 10
+#define AGAIN_FIRST_MS 250 /* after a monitor that had answered was lost; doubled each time */
+#define AGAIN_MOST_MS 30000
 #define LOG_TAIL_BYTES 2048
 
 /* ---- the monitor ---------------------------------------------------------------------------------- */
@@ -123,6 +125,8 @@ static void monitor_ready(void *arg, json_t *greeting)
 {
 	struct kvm_qemu *qemu = arg;
 
+	qemu->was_ready = true;
+	qemu->again_ms = 0;
 	qemu->events->ready(qemu->arg);
 }
 
@@ -133,11 +137,24 @@ static void monitor_event(void *arg, const char *name, json_t *data)
 	qemu->events->event(qemu->arg, name, data);
 }
 
-static void retry_later(struct kvm_qemu *qemu)
+static void retry_later(struct kvm_qemu *qemu, int ms)
 {
-	struct timeval delay = nova_timeval_ms(RETRY_MS);
+	struct timeval delay = nova_timeval_ms(ms);
 
 	event_add(qemu->retry, &delay);
+}
+
+/* Told once, however many attempts to come back fail. Who is told may release the QEMU. */
+static void monitor_lost(struct kvm_qemu *qemu, const struct nova_error *why)
+{
+	bool told = qemu->again_ms != 0;
+
+	if (qemu->was_ready) {
+		qemu->again_ms = !told ? AGAIN_FIRST_MS : qemu->again_ms < AGAIN_MOST_MS / 2 ? 2 * qemu->again_ms : AGAIN_MOST_MS;
+		retry_later(qemu, qemu->again_ms);
+	}
+	if (!told)
+		qemu->events->lost(qemu->arg, why);
 }
 
 static void monitor_closed(void *arg, const struct nova_error *err)
@@ -151,11 +168,11 @@ static void monitor_closed(void *arg, const struct nova_error *err)
 		return;
 	}
 	/* An adopted QEMU whose monitor belongs to somebody else will not change its mind. */
-	if (why.category == NOVA_LINK && nova_now_ms() < qemu->connect_until_ms) {
-		retry_later(qemu);
+	if (!qemu->was_ready && why.category == NOVA_LINK && nova_now_ms() < qemu->connect_until_ms) {
+		retry_later(qemu, RETRY_MS);
 		return;
 	}
-	qemu->events->lost(qemu->arg, &why);
+	monitor_lost(qemu, &why);
 }
 
 static int monitor_open(struct kvm_qemu *qemu, struct nova_error *err)
@@ -180,7 +197,7 @@ static void monitor_retry(evutil_socket_t fd, short what, void *arg)
 	struct nova_error err;
 
 	if (monitor_open(qemu, &err) < 0)
-		qemu->events->lost(qemu->arg, &err);
+		monitor_lost(qemu, &err);
 }
 
 int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, struct nova_error *err)

@@ -2,7 +2,7 @@
 # runs them, INTEGRATION_JOBS at a time: more guests than processors make emulated guests unreliable.
 INTEGRATION_JOBS = 1
 integration_names = \
-	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon cut \
+	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon monitor cut \
 	doubt overload baseline baseline_damage baseline_owner resume_cuts resume_addresses \
 	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_users \
 	remote audit hardening \
@@ -23,7 +23,8 @@ SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
 EXTRA_DIST += tests/retry $(long_tests)
 
 # What they run beside the product.
-check_PROGRAMS += tests/heartbeat tests/console tests/free_port tests/tcp_proxy tests/crowd
+check_PROGRAMS += tests/break_socket tests/heartbeat tests/console tests/free_port tests/tcp_proxy tests/crowd
+tests_break_socket_SOURCES = tests/break_socket.c
 tests_crowd_SOURCES = tests/crowd.c
 tests_heartbeat_SOURCES = tests/guest/heartbeat.c tests/guest/sockets.h
 tests_console_SOURCES = tests/guest/console.c tests/guest/sockets.h
