@@ -129,12 +129,11 @@ static bool is_zero(const uint8_t *page)
 static int read_sample(struct content *content, const char *path, struct nova_error *err)
 {
 	NOVA_AUTOCLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	ssize_t n;
 
 	if (fd < 0)
 		return nova_error_sys(err, errno, "sample of the guest's memory %s", path);
 	while (content->sampled < SAMPLE_MOST &&
-	       (n = read(fd, content->data + content->length, NOVA_PAGE_BYTES)) == NOVA_PAGE_BYTES) {
+	       read(fd, content->data + content->length, NOVA_PAGE_BYTES) == NOVA_PAGE_BYTES) {
 		content->sampled += NOVA_PAGE_BYTES;
 		if (!is_zero(content->data + content->length))
 			content->length += NOVA_PAGE_BYTES;

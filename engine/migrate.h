@@ -54,7 +54,7 @@ struct nova_source {
 	struct nova_pipe *pipe;           /* owned */
 	int listen_fd;                    /* owned */
 	int stream_fd;                    /* owned: keeps the hypervisor's connection when the pipe goes */
-	struct event *discarding;         /* owned: what still comes from it is thrown away */
+	struct event *discarding;         /* owned, made in time: what still comes from it is thrown away */
 	struct event *listening;          /* owned: QEMU is expected on listen_fd */
 	char *path;                       /* owned: of listen_fd's socket */
 	struct event *tick;               /* owned */

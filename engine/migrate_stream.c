@@ -48,9 +48,6 @@ static void discard(evutil_socket_t fd, short what, void *arg)
 void nova_source_discard_stream(struct nova_source *source)
 {
 	nova_source_stop_pipe(source);
-	if (source->stream_fd < 0 || source->discarding)
-		return;
-	source->discarding = event_new(source->job->host->base, source->stream_fd, EV_READ | EV_PERSIST, discard, source);
 	if (source->discarding)
 		event_add(source->discarding, NULL);
 }
@@ -108,6 +105,10 @@ static int open_pipe(struct nova_source *source, int fd, struct nova_error *err)
 		return nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
 	if (source->stream_fd < 0 && (source->stream_fd = fcntl(stream, F_DUPFD_CLOEXEC, 3)) < 0)
 		return nova_error_sys(err, errno, "stream of guest %s", job->guest_name);
+	if (!source->discarding)
+		source->discarding = event_new(job->host->base, source->stream_fd, EV_READ | EV_PERSIST, discard, source);
+	if (!source->discarding)
+		return nova_error_sys(err, ENOMEM, "stream of guest %s", job->guest_name);
 	channel = source->ops->channel(source->session, NOVA_STREAM_CHANNEL, NOVA_CHANNEL_STREAM, NULL, NULL, err);
 	if (!channel)
 		return -1;

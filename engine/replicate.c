@@ -191,7 +191,7 @@ void nova_replicate_ended(struct nova_replicate *replicate, json_t *point, const
 		nova_metrics_add(replicate->host->metrics, "novacron_replica_wire_bytes_total", replicate->guest, (double)wire);
 		if (!base)
 			made(replicate, point);
-	} else {
+	} else if (err) {
 		failed(replicate, err);
 	}
 	if (base) /* what stands on it follows at once */

@@ -117,15 +117,14 @@ static void copy_rows(sqlite3_stmt *from, sqlite3_stmt *to, int columns)
 
 static void salvage_table(struct nova_store *store, sqlite3 *copy, size_t table, const char *order)
 {
-	char select[512], insert[512], marks[64] = "?";
+	static const char marks[] = "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"; /* more than any table has columns */
+	char select[512], insert[512];
 	sqlite3_stmt *from = NULL, *to = NULL;
 
-	for (int i = 1; i < tables[table].count; i++)
-		strcat(marks, ",?");
 	snprintf(select, sizeof(select), "select %s from %s order by %s %s", tables[table].columns, tables[table].name,
 	    tables[table].key, order);
-	snprintf(insert, sizeof(insert), "insert or ignore into %s (%s) values (%s)", tables[table].name,
-	    tables[table].columns, marks);
+	snprintf(insert, sizeof(insert), "insert or ignore into %s (%s) values (%.*s)", tables[table].name,
+	    tables[table].columns, 2 * tables[table].count - 1, marks);
 	if (sqlite3_prepare_v2(copy, select, -1, &from, NULL) == SQLITE_OK &&
 	    sqlite3_prepare_v2(store->db, insert, -1, &to, NULL) == SQLITE_OK)
 		copy_rows(from, to, tables[table].count);
@@ -135,8 +134,8 @@ static void salvage_table(struct nova_store *store, sqlite3 *copy, size_t table,
 
 /* Rows that a bad page made nonsense of: what is no specification is no guest. */
 static const char *const sift[] = {
-	"delete from guests where name is null or driver is null or uuid is null or "
-	"case when json_valid(spec) then json_type(spec)<>'object' else 1 end",
+	("delete from guests where name is null or driver is null or uuid is null or "
+	 "case when json_valid(spec) then json_type(spec)<>'object' else 1 end"),
 	"update guests set runtime='{}' where case when json_valid(runtime) then json_type(runtime)<>'object' else 1 end",
 	"update guests set needs='{}' where case when json_valid(needs) then json_type(needs)<>'object' else 1 end",
 	"delete from jobs where kind is null or started_ms is null or ended_ms is null",

@@ -142,11 +142,9 @@ static char *event_text(const char *event, json_t *data)
 	message = json_pack("{s:s,s:O*,s:{s:I,s:I}}", "event", event, "data", data, "timestamp", "seconds",
 	    (json_int_t)now.tv_sec, "microseconds", (json_int_t)now.tv_usec);
 	text = message ? json_dumps(message, JSON_COMPACT) : NULL;
-	line = text ? realloc(text, strlen(text) + 3) : NULL;
-	if (line)
-		strcat(line, "\r\n");
-	else
-		free(text);
+	if (!text || asprintf(&line, "%s\r\n", text) < 0)
+		line = NULL;
+	free(text);
 	return line;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define QUIT_LIMIT_MS 5000 /* to close its disks after "quit"; then it is killed */
+#define QUIT_EMPTY_MS 1000 /* of a QEMU whose guest is elsewhere: it has nothing to close */
 
 static const char default_sandbox[] =
     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -149,11 +150,12 @@ enum nova_step_result kvm_quit_row(struct nova_run *run, void *ctx, struct nova_
 	struct kvm_task *task = ctx;
 	struct kvm_guest *live = kvm_guest_live(task->guest);
 	struct nova_error not_said;
+	int limit_ms = task->guest->state == NOVA_GUEST_MIGRATED ? QUIT_EMPTY_MS : QUIT_LIMIT_MS;
 
 	if (!live)
 		return NOVA_STEP_DONE;
 	live->quitting = true;
-	if (kvm_task_listen(task, match_exit, QUIT_LIMIT_MS, err) == NOVA_STEP_FAILED)
+	if (kvm_task_listen(task, match_exit, limit_ms, err) == NOVA_STEP_FAILED)
 		return NOVA_STEP_FAILED;
 	/* With its monitor lost, SIGTERM says the same. */
 	if (kvm_task_qmp(task, "quit", NULL, quit_accepted, &not_said) == NOVA_STEP_FAILED)
