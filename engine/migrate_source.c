@@ -171,6 +171,13 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 
 /* ---- hold: with carried disks the guest stops first, they become whole, and only then the rest goes ---- */
 
+/* The guest stands still from here on: it does not wait for a lost link for as long as one that runs. */
+static void resume_soon(struct nova_source *source)
+{
+	if (source->mode != NOVA_COLD && nova_source_resume_limit(source->job) > NOVA_SWITCH_RESUME_MS)
+		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+}
+
 static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -182,8 +189,7 @@ static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct no
 		nova_error_set(err, NOVA_LINK, "the link to %s is gone", job->peer);
 		return NOVA_STEP_FAILED;
 	}
-	if (nova_source_resume_limit(job) > NOVA_SWITCH_RESUME_MS)
-		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	resume_soon(source);
 	return NOVA_STEP_WAIT;
 }
 
@@ -203,8 +209,7 @@ static enum nova_step_result run_switchover(struct nova_run *run, void *ctx, str
 
 	if (source->mode == NOVA_COLD || source->completed || source->postcopy)
 		return NOVA_STEP_DONE;
-	if (nova_source_resume_limit(job) > NOVA_SWITCH_RESUME_MS)
-		source->ops->session_limit(source->session, NOVA_SWITCH_RESUME_MS);
+	resume_soon(source);
 	if (source->held)
 		return nova_job_call_then(job, NOVA_VERB_OUT_SET, json_pack("{s:b}", "go_on", 1), goes_on, err);
 	if (source->to_postcopy)
@@ -237,6 +242,7 @@ static enum nova_step_result run_handover(struct nova_run *run, void *ctx, struc
 		nova_error_set(err, NOVA_REFUSED, "the link to %s was lost before the commit was sent", job->peer);
 		return NOVA_STEP_FAILED;
 	}
+	resume_soon(source); /* the hypervisor may have been quicker than the row before */
 	if (source->pipe)
 		nova_pipe_digest_out(source->pipe, digest, &raw_bytes);
 	/* the stream has just ended well: until now the peer was there */

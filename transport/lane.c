@@ -485,7 +485,7 @@ static void read_failed(struct lane *lane, bool protocol, struct nova_error *err
 
 void lane_read(struct lane *lane)
 {
-	uint64_t start = links_now_ns(), now = start;
+	uint64_t start = links_now_ns(), now;
 	struct nova_error err;
 	int taken = 1;
 

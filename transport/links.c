@@ -223,7 +223,7 @@ static int listen_all(struct nova_links *links, struct nova_error *err)
 
 int links_port(struct nova_links *links)
 {
-	struct sockaddr_storage at;
+	struct sockaddr_storage at = { 0 };
 	socklen_t length = sizeof(at);
 
 	if (!links->listener_count ||

@@ -379,14 +379,20 @@ static enum nova_step_result ask_migration(struct nova_run *run, void *ctx, stru
 	return kvm_task_qmp(ctx, "query-migrate", NULL, sampled, err);
 }
 
-/* While QEMU writes the last pages and the devices it holds its big lock, and no question is answered. So
- * the answer "finish-migrate" means that the whole stream is in the socket. */
+/* While QEMU writes the last pages and the devices it holds its big lock, and no question is begun. So the answer
+ * "finish-migrate" to a question means that the whole stream is in the socket, if the question was asked when it was
+ * finishing already. (One that came before can be answered by the migration itself, while it drains the disks.) */
 static enum nova_step_result end_known(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
 	static const char *const written[] = { "finish-migrate", "postmigrate", NULL };
+	const char *status = kvm_spec_text(value, "status") ?: "";
 
+	if (strcmp(status, "finish-migrate") == 0 && !json_object_get(task->notes, "finishing")) {
+		json_object_set_new(task->notes, "finishing", json_true());
+		return kvm_task_qmp(task, "query-status", NULL, end_known, err);
+	}
 	json_object_set_new(
-	    task->result, "written", json_boolean(kvm_one_of(kvm_spec_text(value, "status") ?: "", written)));
+	    task->result, "written", json_boolean(kvm_one_of(status, written)));
 	return NOVA_STEP_DONE;
 }
 
