@@ -343,6 +343,12 @@ static enum nova_step_result run_run(struct nova_run *run, void *ctx, struct nov
 	return nova_job_call_then(job, go ? NOVA_VERB_RESUME : NOVA_VERB_PAUSE, json_object(), runs, err);
 }
 
+/* After the commit a row that fails is passed over; the pages are still needed then, and the last row waits for them. */
+bool nova_dest_drains(const struct nova_job *job)
+{
+	return nova_job_at(job, "drain") || nova_job_at(job, "release");
+}
+
 /* Postcopy: the guest runs and still asks for pages. The source closes the session when its QEMU has heard
  * that all have arrived; until then the way back to it must stay open. */
 static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -355,6 +361,11 @@ static enum nova_step_result run_drain(struct nova_run *run, void *ctx, struct n
 	if (!dest->incoming && nova_dest_prepare_for_rest(dest, err) < 0) /* a restart, or the link is gone already */
 		return NOVA_STEP_FAILED;
 	return NOVA_STEP_WAIT;
+}
+
+static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct nova_error *err)
+{
+	return ((struct nova_dest *)((struct nova_job *)ctx)->ctx)->ended ? NOVA_STEP_DONE : run_drain(run, ctx, err);
 }
 
 const struct nova_step nova_dest_steps[] = {
@@ -370,6 +381,7 @@ const struct nova_step nova_dest_steps[] = {
 	{ "commit",   run_commit,  NULL,          NULL,              0, .commit = true },
 	{ "run",      run_run,     NULL,          nova_job_drop_op,  60000 },
 	{ "drain",    run_drain,   NULL,          NULL,              0 },
+	{ "release",  run_release, NULL,          NULL,              0 },
 	{ NULL },
 };
 
@@ -389,15 +401,16 @@ static void on_guest(struct nova_job *job, const char *event, json_t *data)
 	else if (!strcmp(event, "MIGRATION") && !strcmp(status, "postcopy-active"))
 		dest->postcopy = true;
 	else if (!strcmp(event, "EXIT") || (!strcmp(event, "MIGRATION") && !strcmp(status, "failed"))) {
+		dest->ended = true;
 		nova_error_set(&why, NOVA_REFUSED, "guest %s could not be received: %s", job->guest_name,
 		    reason[0] ? reason : nova_text_of(data, "error"));
-		if (nova_job_at(job, "drain"))
+		if (nova_dest_drains(job))
 			nova_run_fail(job->run, &why);
 		else
 			nova_job_give_up(job, &why);
 		return;
 	}
-	if (nova_job_at(job, "drain") && dest->loaded && !dest->incoming)
+	if (nova_dest_drains(job) && dest->loaded && !dest->incoming)
 		nova_run_done(job->run);
 	else
 		nova_dest_look(dest);

@@ -36,6 +36,7 @@ struct nova_dest {
 	struct nova_disks_in *disks;          /* owned; NULL: none are carried */
 	char *path;                           /* owned: where the guest's state goes */
 	bool loaded, postcopy, cold, committed, arrived;
+	bool ended;                           /* the guest did: nothing more can come */
 	bool undeleted;                       /* what was prepared could not be taken down (yet) */
 	struct nova_request *recover;         /* to be answered: the rest of a postcopy is about to come */
 	struct nova_op *op;                   /* owned: the driver gets ready for it */
@@ -56,6 +57,9 @@ struct nova_dest *nova_dest_of(struct nova_job *job); /* makes it */
 /* Answers once: *request is NULL then. result is stolen. */
 void nova_dest_answer(
     struct nova_dest *dest, struct nova_request **request, json_t *result, const struct nova_error *err);
+
+/* Committed: the guest runs here, and waits for the rest of its memory. */
+bool nova_dest_drains(const struct nova_job *job);
 
 /* ---- migrate_receive.c ---- */
 bool nova_dest_streams(const struct nova_dest *dest);

@@ -248,7 +248,7 @@ static int on_recover(struct nova_incoming *incoming, json_t *args, struct nova_
 		return recover_ended(incoming, args, request, err);
 	if (strcmp(job->peer, incoming->peer) || (incoming->job && incoming->job != job))
 		return nova_error_set(err, NOVA_INVALID, "recover: this migration is not one of this session's");
-	if (!nova_job_at(job, "drain") || !dest->postcopy || dest->recover)
+	if (!nova_dest_drains(job) || !dest->postcopy || dest->recover)
 		return nova_error_set(err, NOVA_STATE, "guest %s is not ready for its rest yet", job->guest_name);
 	if (dest->incoming)
 		dest->incoming->job = NULL; /* the old session, which has not noticed */
@@ -348,7 +348,7 @@ static void session_channel(void *arg, uint16_t id, enum nova_channel_kind kind,
 	struct nova_dest *dest = incoming->job ? incoming->job->ctx : NULL;
 	struct nova_error why;
 
-	bool expected = dest && (nova_job_at(incoming->job, "receive") || (nova_job_at(incoming->job, "drain") && dest->path));
+	bool expected = dest && (nova_job_at(incoming->job, "receive") || (nova_dest_drains(incoming->job) && dest->path));
 
 	if (id == NOVA_PROBE_CHANNEL && !incoming->job) {
 		nova_probe_accept(incoming->ops, channel);
@@ -409,9 +409,9 @@ static void session_closed(void *arg, const struct nova_error *err)
 
 		nova_error_prefix(&why, "link from %s", incoming->peer);
 		dest->incoming = NULL;
-		if (nova_job_at(job, "drain") && dest->loaded)
+		if (nova_dest_drains(job) && dest->loaded)
 			nova_run_done(job->run);
-		else if (nova_job_at(job, "drain"))
+		else if (nova_dest_drains(job))
 			nova_dest_stream_lost(dest, &why);
 		else
 			nova_job_give_up(job, &why);

@@ -22,10 +22,10 @@ rows_of() { # KIND
 	case $1 in
 	live) echo source:preflight source:estimate source:connect source:path source:reserve source:baseline source:quiesce source:precopy source:switchover source:handover \
 		source:drain source:release destination:admit destination:prepare destination:offer destination:receive destination:commit \
-		destination:run destination:drain ;;
+		destination:run destination:drain destination:release ;;
 	warm) echo source:quiesce source:precopy source:switchover source:handover destination:run ;;
 	cold) echo source:quiesce source:handover destination:prepare destination:commit destination:run ;;
-	postcopy) echo source:switchover source:handover source:drain destination:commit destination:run destination:drain ;;
+	postcopy) echo source:switchover source:handover source:drain destination:commit destination:run destination:drain destination:release ;;
 	live-undo) echo source:precopy source:quiesce source:reserve source:connect destination:receive destination:prepare \
 		destination:admit ;;
 	esac
