@@ -9,8 +9,9 @@
  */
 #include "kvm.h"
 
-#include <fcntl.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -85,6 +86,31 @@ static enum nova_step_result make(struct nova_run *run, void *ctx, struct nova_e
 	return kvm_task_run_program(task, backing ? overlay : whole, ran, err);
 }
 
+/* One image of a replica: its group may read it. */
+static int open_image(int directory, const char *name, gid_t gid)
+{
+	NOVA_AUTOCLOSE int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat info;
+
+	if (fd < 0 || fstat(fd, &info) < 0)
+		return -1;
+	return S_ISREG(info.st_mode) ? (fchown(fd, (uid_t)-1, gid) < 0 || fchmod(fd, 0640) < 0 ? -1 : 0) : 0;
+}
+
+static int open_images(const char *path, gid_t gid, struct nova_error *err)
+{
+	DIR *directory = opendir(path);
+	const struct dirent *entry;
+	int rc = directory ? 0 : nova_error_sys(err, errno, "directory %s", path);
+
+	while (rc == 0 && (entry = readdir(directory)))
+		if (*entry->d_name != '.' && open_image(dirfd(directory), entry->d_name, gid) < 0)
+			rc = nova_error_sys(err, errno, "image %s/%s", path, entry->d_name);
+	if (directory)
+		closedir(directory);
+	return rc;
+}
+
 /* The user that guests run as may read the images that theirs stand on, and write none of them. */
 static int open_directory(const struct kvm *kvm, const char *image, struct nova_error *err)
 {
@@ -100,7 +126,7 @@ static int open_directory(const struct kvm *kvm, const char *image, struct nova_
 		return -1;
 	if (lchown(directory, (uid_t)-1, gid) < 0 || chmod(directory, 0750) < 0)
 		return nova_error_sys(err, errno, "directory %s", directory);
-	return 0;
+	return open_images(directory, gid, err);
 }
 
 static enum nova_step_result make_done(struct nova_run *run, void *ctx, struct nova_error *err)
