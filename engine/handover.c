@@ -140,6 +140,27 @@ int nova_replicate_handover(struct nova_host *host, const char *peer, json_t *ar
 
 /* ---- superseded ---- */
 
+void nova_replicate_came_back(struct nova_host *host, const char *guest, const char *from)
+{
+	struct nova_replicate *replicate = nova_replicate_find(host, guest);
+	struct nova_error err;
+
+	if (!replicate || strcmp(replicate->peer, from))
+		return;
+	json_object_set_new(replicate->body, "came_back", json_true());
+	if (nova_replicate_save(replicate, &err) < 0)
+		nova_host_log(host, NOVA_LOG_ERROR, "replication of %s: %s", guest, err.text);
+}
+
+/* The standby has not started it: what runs here is what is replicated, wherever it was in between. */
+void nova_replicate_confirmed(struct nova_replicate *replicate)
+{
+	struct nova_error err;
+
+	if (json_object_del(replicate->body, "came_back") == 0 && nova_replicate_save(replicate, &err) < 0)
+		nova_host_log(replicate->host, NOVA_LOG_ERROR, "replication of %s: %s", replicate->guest, err.text);
+}
+
 static void paused(void *arg, json_t *result, const struct nova_error *err)
 {
 	struct nova_replicate *replicate = arg;
@@ -155,6 +176,10 @@ void nova_replicate_superseded(struct nova_replicate *replicate)
 	struct nova_entry *entry = nova_entry_find(replicate->host, replicate->guest);
 	struct nova_error err;
 
+	if (json_is_true(json_object_get(replicate->body, "came_back"))) {
+		nova_replicate_set_state(replicate, NOVA_REPLICATE_HANDED_OVER, "the guest was started there, and came back: replicate it anew");
+		return;
+	}
 	nova_replicate_set_state(replicate, NOVA_REPLICATE_HANDED_OVER, "the guest was started there; it is paused here");
 	if (!entry || entry->guest.state != NOVA_GUEST_RUNNING || replicate->stopping)
 		return;

@@ -7,6 +7,7 @@
 #include "migrate_dest.h"
 
 #include "cleanup.h"
+#include "replicate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -435,6 +436,8 @@ static void on_end(struct nova_job *job, enum nova_outcome outcome, const struct
 		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_STOPPED, "it belongs here, but could not be started: see novacron start");
 	else if (dest->committed && err && job->entry && job->entry->guest.state == NOVA_GUEST_INCOMING)
 		nova_guest_set_state(&job->entry->guest, NOVA_GUEST_PAUSED, "it belongs here, but could not be let run: see novacron resume");
+	if (!err || dest->committed)
+		nova_replicate_came_back(job->host, job->guest_name, job->peer);
 	nova_base_use_end(dest->base, dest->committed && !dest->postcopy && dest->loaded);
 	damaged = nova_base_use_damaged(dest->base);
 	nova_dest_answer(dest, &dest->reserve, NULL, err);

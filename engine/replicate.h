@@ -113,6 +113,10 @@ bool nova_handover_point(struct nova_replicate *replicate, const json_t *point);
 void nova_handover_failed(struct nova_replicate *replicate, const struct nova_error *err);
 /* The guest was started over there: it must not run here. */
 void nova_replicate_superseded(struct nova_replicate *replicate);
+/* A guest of this name arrived by a migration from a peer. If that is the standby, and it says that it had started the guest,
+ * then that is the one that came: it is not paused for it. Until the standby says that it had not (_confirmed). */
+void nova_replicate_came_back(struct nova_host *host, const char *guest, const char *from);
+void nova_replicate_confirmed(struct nova_replicate *replicate);
 
 /* replicate_point.c */
 int nova_attempt_start(struct nova_replicate *replicate, struct nova_error *err);

@@ -289,6 +289,7 @@ static enum nova_step_result opened(struct nova_attempt *attempt, json_t *result
 		nova_error_set(err, NOVA_STATE, "guest %s was started on %s", attempt->replicate->guest, attempt->replicate->peer);
 		return NOVA_STEP_FAILED;
 	}
+	nova_replicate_confirmed(attempt->replicate);
 	attempt->newest = json_integer_value(json_object_get(result, "newest"));
 	attempt->point = json_integer_value(json_object_get(result, "next"));
 	attempt->delta = attempt->newest > 0 && has_mark(attempt, attempt->newest);
