@@ -57,7 +57,7 @@ static void follow(struct channel *channel)
 	uint64_t now = links_now_ns(), elapsed = now - channel->measure_ns;
 	uint64_t rtt_ns = (uint64_t)channel->session->rtt_min_us * 1000;
 	uint32_t window = channel->in.window;
-	double rate, wish;
+	double rate, wish, least = window * 0.875;
 
 	if (!channel->measure_ns)
 		channel->measure_ns = now;
@@ -65,8 +65,8 @@ static void follow(struct channel *channel)
 		return;
 	rate = (double)(channel->in.consumed - channel->measure_consumed) / (double)elapsed;
 	wish = rate * (double)(rtt_ns + HORIZON_NS) * 2;
-	if (wish < window - window / 8)
-		wish = window - window / 8;
+	if (wish < least)
+		wish = least;
 	if (wish < FRAME_WINDOW_MIN)
 		wish = FRAME_WINDOW_MIN;
 	if (wish > WINDOW_MOST)

@@ -454,9 +454,8 @@ static int dial(struct grpc *grpc, struct nova_error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	if (strlen(grpc->path) >= sizeof(address.sun_path))
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s", grpc->path) >= (int)sizeof(address.sun_path))
 		return nova_error_set(err, NOVA_INVALID, "%s: the socket's path %s is too long", grpc->name, grpc->path);
-	strcpy(address.sun_path, grpc->path);
 	grpc->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (grpc->fd < 0)
 		return nova_error_sys(err, errno, "%s", grpc->name);

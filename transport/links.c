@@ -223,14 +223,18 @@ static int listen_all(struct nova_links *links, struct nova_error *err)
 
 int links_port(struct nova_links *links)
 {
-	struct sockaddr_storage at = { 0 };
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} at;
 	socklen_t length = sizeof(at);
 
+	memset(&at, 0, sizeof(at));
 	if (!links->listener_count ||
-	    getsockname(evconnlistener_get_fd(links->listeners[0]), (struct sockaddr *)&at, &length) < 0)
+	    getsockname(evconnlistener_get_fd(links->listeners[0]), &at.any, &length) < 0)
 		return 0;
-	return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-	                                      : ((struct sockaddr_in *)&at)->sin_port);
+	return ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
 }
 
 /* ---- rates ---- */

@@ -101,13 +101,14 @@ static int open_images(const char *path, gid_t gid, struct nova_error *err)
 {
 	DIR *directory = opendir(path);
 	const struct dirent *entry;
-	int rc = directory ? 0 : nova_error_sys(err, errno, "directory %s", path);
+	int rc = 0;
 
+	if (!directory)
+		return nova_error_sys(err, errno, "directory %s", path);
 	while (rc == 0 && (entry = readdir(directory)))
 		if (*entry->d_name != '.' && open_image(dirfd(directory), entry->d_name, gid) < 0)
 			rc = nova_error_sys(err, errno, "image %s/%s", path, entry->d_name);
-	if (directory)
-		closedir(directory);
+	closedir(directory);
 	return rc;
 }
 
