@@ -366,6 +366,7 @@ static void begin_block(struct nova_encoder *enc)
 	b->content_bytes = 0;
 	b->raw_bytes = 0;
 	b->tokens = nova_writer_of(b->token_space, sizeof(b->token_space));
+	b->run = NOVA_TOKEN_BYTES;
 	b->count = 0;
 }
 

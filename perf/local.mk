@@ -82,5 +82,11 @@ perf-load: all $(check_PROGRAMS)
 	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(MIGRATIONS),MIGRATIONS=$(MIGRATIONS)) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/load
 .PHONY: perf-load
 
+# What decoding in a process of its own costs.
+EXTRA_DIST += perf/sandbox
+perf-sandbox: all $(check_PROGRAMS) guest/initrd
+	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/sandbox
+.PHONY: perf-sandbox
+
 # One disk by QEMU's own mirror and by ours: by hand.
 EXTRA_DIST += perf/disk_copy

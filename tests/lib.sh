@@ -4,7 +4,8 @@
 # behind into a failure. Exit status: 0 passed, 1 failed, 77 skipped (a command is missing).
 #
 # From make (see tests/integration/local.mk) or by hand: NOVACRON, NOVACROND, NOVA_TOOLS (heartbeat, console,
-# tcp_proxy, free_port), NOVA_GUEST (vmlinuz, initrd). NOVA_KEEP=1 keeps $tmp.
+# tcp_proxy, free_port), NOVA_GUEST (vmlinuz, initrd). NOVA_KEEP=1 keeps $tmp. What a sanitizer or valgrind (NOVA_MEMCHECK=1)
+# says of any of our processes, also of one that was killed later, fails the test.
 # Hosts are called alpha and beta. No test sleeps: wait_for polls a condition against a deadline.
 set -eu
 top=$(cd "${srcdir:-.}" && pwd)
@@ -14,7 +15,16 @@ NOVACROND=${NOVACROND:-$build/tools/novacrond}
 NOVA_TOOLS=${NOVA_TOOLS:-$build/tests}
 NOVA_GUEST=${NOVA_GUEST:-$build/guest}
 tmp=$(mktemp -d /tmp/nova.XXXXXX)
+reports=$tmp/reports
 cleanups=
+mkdir "$reports"
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$reports/asan"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$reports/ubsan:print_stacktrace=1"
+if [ -n "${NOVA_MEMCHECK:-}" ]; then
+	export NOVA_BUILD="$build" NOVA_REPORTS="$reports" NOVA_MEMCHECKED="$NOVACROND"
+	NOVACROND=$top/tests/memcheck
+	NOVA_PATIENCE=${NOVA_PATIENCE:-8}
+fi
 
 # ---- ends -----------------------------------------------------------------------------------------
 
@@ -75,6 +85,12 @@ at_exit() {
 	done <"$tmp/cleanups"
 	[ "$status" = 0 ] || [ "$status" = 77 ] || show_logs
 	kill_own
+	for report in "$reports"/*; do
+		[ -s "$report" ] || continue
+		say "a memory checker's report: ${report##*/}"
+		head -n 100 "$report" >&2
+		status=1
+	done
 	[ -n "${NOVA_KEEP:-}" ] || rm -rf "$tmp"
 	exit "$status"
 }

@@ -137,6 +137,7 @@ struct call {              /* ours, waiting for the answer */
 	nova_done_fn done;
 	void *arg;
 	struct nova_error failure;
+	struct nova_links *links; /* whose ended call it is, its session being over; or NULL */
 };
 
 struct nova_request { /* theirs, waiting for our answer */
@@ -248,6 +249,7 @@ struct nova_links {
 	bool closed;
 	struct lane *dead_lanes; /* to be freed by links_leave() */
 	struct nova_session *dead_sessions;
+	struct call *ended_calls; /* of sessions that are over: answered in their turn, or when the links close */
 	void (*accepted)(void *arg, struct nova_session *session, const char *peer);
 	void (*log)(void *arg, enum nova_log_level level, const char *line);
 	void *arg;
@@ -378,6 +380,7 @@ void request_answer(struct nova_request *request, json_t *result, const struct n
 int request_heard(struct nova_session *session, const uint8_t *data, size_t length, struct nova_error *err);
 /* Every outstanding call is answered so; at_once: before this returns, else from the next turn. */
 void request_fail_all(struct nova_session *session, const struct nova_error *why, bool at_once);
+void request_answer_ended(struct nova_links *links);
 void request_send_reset(struct nova_session *session, uint16_t channel);
 void request_send_bye(struct nova_session *session);
 void request_send_limit(struct nova_session *session, uint32_t limit_ms);

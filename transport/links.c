@@ -117,6 +117,7 @@ struct nova_links *links_close(struct nova_links *links)
 		next = session->next;
 		session_end(session);
 	}
+	request_answer_ended(links);
 	while (links->strangers)
 		lane_kill(links->strangers);
 	for (size_t i = 0; i < links->listener_count; i++)

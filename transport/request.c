@@ -172,10 +172,33 @@ static void unlink_call(struct call *call)
 	call->session = NULL;
 }
 
+/* A call whose session is over, until its answer's turn. */
+static void end_call(struct call *call)
+{
+	struct nova_links *links = call->session->links;
+
+	unlink_call(call);
+	call->links = links;
+	call->next = links->ended_calls;
+	links->ended_calls = call;
+}
+
+static void unlink_ended(struct call *call)
+{
+	struct call **at = &call->links->ended_calls;
+
+	while (*at != call)
+		at = &(*at)->next;
+	*at = call->next;
+	call->links = NULL;
+}
+
 static void call_free(struct call *call)
 {
 	if (call->session)
 		unlink_call(call);
+	else if (call->links)
+		unlink_ended(call);
 	if (call->timer)
 		event_free(call->timer);
 	free(call);
@@ -198,7 +221,7 @@ static void call_drop(struct nova_op *op)
 static void on_call_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct call *call = arg;
-	struct nova_links *links = call->session ? call->session->links : NULL;
+	struct nova_links *links = call->session ? call->session->links : call->links;
 	struct nova_error failure = call->failure;
 
 	if (links)
@@ -269,9 +292,18 @@ void request_fail_all(struct nova_session *session, const struct nova_error *why
 			call_answer(call, NULL, why);
 			continue;
 		}
-		unlink_call(call);
+		end_call(call);
 		call->failure = *why;
 		event_active(call->timer, EV_TIMEOUT, 0);
+	}
+}
+
+void request_answer_ended(struct nova_links *links)
+{
+	while (links->ended_calls) {
+		struct nova_error failure = links->ended_calls->failure;
+
+		call_answer(links->ended_calls, NULL, &failure);
 	}
 }
 

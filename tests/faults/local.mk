@@ -8,7 +8,7 @@
 EXTRA_DIST += tests/faults/sweep.sh tests/faults/whole.sh tests/faults/local.sh tests/faults/soak.sh tests/faults/moments.sh \
 	tests/faults/faults.inc
 # A module, since it is preloaded and never linked.
-check_LTLIBRARIES = tests/libbroken.la
+check_LTLIBRARIES += tests/libbroken.la
 tests_libbroken_la_SOURCES = tests/faults/broken.c
 tests_libbroken_la_LDFLAGS = -module -avoid-version -rpath /nowhere
 fault_needs = all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd

@@ -78,3 +78,7 @@ fuzz_programs += tests/fuzz/fuzz_nbd
 tests_fuzz_fuzz_nbd_SOURCES = tests/fuzz/fuzz_nbd.c
 tests_fuzz_fuzz_nbd_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_nbd_LDFLAGS = $(fuzz_link)
+fuzz_programs += tests/fuzz/fuzz_grpc
+tests_fuzz_fuzz_grpc_SOURCES = tests/fuzz/fuzz_grpc.c
+tests_fuzz_fuzz_grpc_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_grpc_LDFLAGS = $(fuzz_link)

@@ -6,6 +6,7 @@
 #define NOVA_FUZZ_SCRATCH_H
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

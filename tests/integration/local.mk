@@ -20,7 +20,7 @@ integration_tests = $(integration_names:%=tests/integration/%.sh)
 long_tests = $(long_names:%=tests/integration/%.sh)
 # A test runs again when its guest's kernel panicked under TCG: see tests/retry for what that is and is not.
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/tests/retry
-EXTRA_DIST += tests/retry $(long_tests)
+EXTRA_DIST += tests/retry tests/memcheck $(long_tests)
 
 # What they run beside the product.
 check_PROGRAMS += tests/break_socket tests/heartbeat tests/console tests/free_port tests/tcp_proxy tests/crowd
@@ -31,6 +31,12 @@ tests_console_SOURCES = tests/guest/console.c tests/guest/sockets.h
 tests_free_port_SOURCES = tests/free_port.c
 tests_tcp_proxy_SOURCES = tests/tcp_proxy.c
 tests_tcp_proxy_LDADD = $(EVENT_LIBS)
+# For a daemon under valgrind (tests/memcheck).
+check_PROGRAMS += tests/native_open
+check_LTLIBRARIES = tests/libnative_shim.la
+tests_native_open_SOURCES = tests/native_open.c
+tests_libnative_shim_la_SOURCES = tests/native_shim.c
+tests_libnative_shim_la_LDFLAGS = -module -avoid-version -rpath /nowhere
 # The KVM driver alone, without a daemon.
 check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
