@@ -165,7 +165,7 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 	if (!nova_job_contents(job))
 		nova_source_discard_stream(source);
 	return nova_job_call_then(job, NOVA_VERB_OUT_CANCEL,
-	    json_pack("{s:b, s:b}", "uncommitted", !json_object_get(job->report, "resolved"), "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
+	    json_pack("{s:b, s:i, s:b}", "uncommitted", !json_object_get(job->report, "resolved"), "stream_fd", source->stream_fd, "resume", source->mode != NOVA_COLD && (source->mode == NOVA_LIVE || nova_job_contents(job)) && nova_job_was_running(job)),
 	    undone_precopy, err);
 }
 

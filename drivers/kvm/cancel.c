@@ -10,9 +10,8 @@
 #define CANCEL_LIMIT_MS 10000
 #define LOOK_AGAIN_MS 50 /* whether a cancelled migration is over */
 #define HANGS_MS 2000 /* a cancel in postcopy that takes longer will not end any more */
-#define SLOW_BYTES_PER_S 40960
 
-static const char *const beyond[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
+static const char *const beyond[] = { "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
 
 static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, struct nova_error *err);
 
@@ -33,8 +32,8 @@ static enum nova_step_result match_over(
 	return kvm_migration_over(kvm_spec_text(data, "status") ?: "") ? NOVA_STEP_DONE : NOVA_STEP_WAIT;
 }
 
-/* QEMU 7.2, cancelled in postcopy: if its writer saw the stream break before it saw the cancel, it waits for a recovery for
- * ever, in a migration that is neither paused nor over, and lets nobody run the guest. */
+/* QEMU 7.2, cancelled in postcopy (where it could not be taken back): if its writer saw the stream break before it saw the
+ * cancel, it waits for a recovery for ever, in a migration that is neither paused nor over, and lets nobody run the guest. */
 static bool hangs(const struct kvm_task *task, const char *status)
 {
 	return strcmp(status, "cancelling") == 0 && json_is_true(json_object_get(task->notes, "may_hang")) &&
@@ -56,38 +55,13 @@ static enum nova_step_result looked_again(struct kvm_task *task, json_t *value, 
 	return kvm_task_listen(task, match_over, LOOK_AGAIN_MS, err);
 }
 
-/* Until it is committed the guest has not run over there, and QEMU, cancelled in postcopy, still has all of its memory. */
-static bool too_late(const struct kvm_task *task, const char *status)
-{
-	return kvm_one_of(status, beyond) &&
-	       !(strcmp(status, "postcopy-active") == 0 && json_is_true(json_object_get(task->args, "uncommitted")));
-}
-
-static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err);
-
-/* At this rate QEMU's writer sleeps nearly all the time, and sees the cancel first. */
-static enum nova_step_result slowed(struct kvm_task *task, json_t *value, struct nova_error *err)
-{
-	return kvm_task_qmp(task, "query-migrate", NULL, cancel_if_active, err);
-}
-
 static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
 	const char *status = kvm_spec_text(value, "status") ?: "none";
 
 	if (kvm_migration_over(status))
 		return NOVA_STEP_DONE;
-	if (too_late(task, status)) {
-		nova_error_set(err, NOVA_STATE,
-		    "guest %s runs at the destination already (%s): too late to cancel", task->guest->name,
-		    status);
-		return NOVA_STEP_FAILED;
-	}
-	if (strcmp(status, "postcopy-active") == 0 && !json_object_get(task->notes, "may_hang")) {
-		json_object_set_new(task->notes, "may_hang", json_true());
-		return kvm_task_qmp(task, "migrate-set-parameters", json_pack("{s:i}", "max-postcopy-bandwidth", SLOW_BYTES_PER_S), slowed, err);
-	}
-	json_object_set_new(task->notes, "may_hang", json_boolean(kvm_one_of(status, beyond) || strcmp(status, "cancelling") == 0));
+	json_object_set_new(task->notes, "may_hang", json_boolean(kvm_one_of(status, beyond)));
 	json_object_set_new(task->notes, "cancelled_ms", json_integer(nova_now_ms()));
 	if (kvm_task_listen(task, match_over, 0, err) == NOVA_STEP_FAILED)
 		return NOVA_STEP_FAILED;
@@ -96,13 +70,7 @@ static enum nova_step_result cancel_if_active(struct kvm_task *task, json_t *val
 
 static enum nova_step_result cancel(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	struct kvm_task *task = ctx;
-
-	if (!kvm_guest_live(task->guest)) {
-		nova_error_set(err, NOVA_STATE, "guest %s does not run any more", task->guest->name);
-		return NOVA_STEP_FAILED;
-	}
-	return kvm_task_qmp(task, "query-migrate", NULL, cancel_if_active, err);
+	return kvm_task_qmp(ctx, "query-migrate", NULL, cancel_if_active, err);
 }
 
 static enum nova_step_result run_again(struct kvm_task *task, json_t *value, struct nova_error *err)
@@ -140,6 +108,7 @@ static enum nova_step_result tell_back(struct nova_run *run, void *ctx, struct n
 KVM_VERB(out_cancel)
 {
 	static const struct nova_step rows[] = {
+		{ "take back", kvm_take_back_row, NULL, kvm_task_stop_waiting, 2 * KVM_TAKE_BACK_MS },
 		{ "cancel", cancel, NULL, kvm_task_stop_waiting, CANCEL_LIMIT_MS },
 		{ "go back", go_back, NULL, kvm_task_stop_waiting },
 		{ "tell", tell_back, NULL, kvm_task_stop_waiting },

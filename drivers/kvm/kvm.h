@@ -103,6 +103,7 @@ struct kvm_task {
 	struct event *timer;    /* owned; while listening with a limit */
 	struct kvm_task *next;  /* in the guest's list of listeners */
 	struct kvm_qemu *probe; /* owned: a QEMU of our own, to ask it */
+	struct kvm_nowhere *nowhere; /* owned: where a postcopy that is taken back ends */
 	nova_done_fn done;
 	void *arg;
 };
@@ -221,6 +222,10 @@ json_t *kvm_migration_sample(const json_t *info);
 bool kvm_one_of(const char *text, const char *const *list); /* ends with NULL */
 /* QEMU's status of a migration: none is going on. */
 bool kvm_migration_over(const char *status);
+/* take_back.c */
+#define KVM_TAKE_BACK_MS 8000
+enum nova_step_result kvm_take_back_row(struct nova_run *run, void *ctx, struct nova_error *err);
+struct kvm_nowhere *kvm_nowhere_free(struct kvm_nowhere *nowhere);
 /* Arguments of migrate-set-capabilities; new reference. */
 json_t *kvm_migration_capabilities(bool source, bool postcopy, bool multifd, bool hold);
 /* Answer of query-migrate, of a QEMU in postcopy: wait until it knows that its stream is lost. If it had all

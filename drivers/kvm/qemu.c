@@ -85,6 +85,7 @@ static const char *const allowed[] = {
 	"stop",
 	"system_powerdown",
 	"transaction",
+	"x-query-ramblock",
 };
 
 bool kvm_qmp_allowed(const char *command)

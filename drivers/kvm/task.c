@@ -18,6 +18,7 @@
 static void task_free(struct kvm_task *task)
 {
 	kvm_probe_drop(NULL, task);
+	kvm_nowhere_free(task->nowhere);
 	json_decref(task->args);
 	json_decref(task->result);
 	json_decref(task->notes);
