@@ -227,6 +227,8 @@ static int recover_ended(struct nova_incoming *incoming, json_t *args, struct no
 	struct nova_entry *entry = nova_entry_find(host, nova_text_of(args, "guest"));
 	enum nova_decision decision;
 
+	if (host->recovery) /* the job may be open, and the guest may lack pages */
+		return nova_error_set(err, NOVA_STATE, "%s was just started and still looks after its guests", nova_host_name(host));
 	if (nova_store_decision(host->store, nova_text_of(args, "token"), &decision, err) < 0)
 		return -1;
 	if (decision == NOVA_COMMITTED && entry && !strcmp(entry->uuid, nova_text_of(args, "uuid")) &&

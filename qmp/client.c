@@ -184,6 +184,19 @@ static void on_message(struct qmp_client *client, const json_t *message)
 		client->strays++;
 }
 
+/* Whether the line is over, and with it what was not for us. */
+static bool skip_line(struct qmp_client *client)
+{
+	char bytes[4096];
+	ssize_t got = recv(client->wire.fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_PEEK);
+	const char *end = got > 0 ? memchr(bytes, '\n', (size_t)got) : NULL;
+
+	if (got > 0)
+		got = recv(client->wire.fd, bytes, end ? (size_t)(end - bytes) + 1 : (size_t)got, MSG_DONTWAIT);
+	client->skip = got > 0 && !end;
+	return !client->skip;
+}
+
 /* Messages that are here, and what more there is to read. */
 static void on_read(evutil_socket_t fd, short what, void *arg)
 {
@@ -191,6 +204,8 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
 	struct nova_error err;
 	int got = 1;
 
+	if (client->skip && !skip_line(client))
+		return;
 	enter(client);
 	if (fd >= 0)
 		got = qmp_wire_read(&client->wire, &err);
@@ -289,21 +304,17 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* ---- life --------------------------------------------------------------------------------------- */
 
-struct qmp_client *qmp_client_new(struct event_base *base, const char *path, const struct qmp_limits *limits,
+static struct qmp_client *client_alloc(struct event_base *base, const char *path, const struct qmp_limits *limits,
     const struct qmp_events *events, void *arg, struct nova_error *err)
 {
-	struct qmp_client *client;
-	struct sockaddr_un address;
+	struct qmp_client *client = calloc(1, sizeof(*client));
 
-	if (qmp_wire_address(&address, path, err) < 0)
-		return NULL;
-	client = calloc(1, sizeof(*client));
 	if (!client) {
 		nova_error_sys(err, ENOMEM, "no memory for a QMP client");
 		return NULL;
 	}
 	*client = (struct qmp_client) {
-		.base = base, .events = *events, .arg = arg, .wire = QMP_WIRE_CLOSED, .pid = -1
+		.base = base, .events = *events, .arg = arg, .wire = QMP_WIRE_CLOSED, .pid = -1, .fd = -1
 	};
 	TAILQ_INIT(&client->waiting);
 	TAILQ_INIT(&client->sent);
@@ -314,14 +325,79 @@ struct qmp_client *qmp_client_new(struct event_base *base, const char *path, con
 	client->give_up_ms = nova_now_ms() + client->limits.greeting_ms;
 	client->path = strdup(path);
 	client->timer = event_new(base, -1, 0, on_timer, client);
+	if (client->path && client->timer)
+		return client;
+	nova_error_sys(err, ENOMEM, "no QMP client for %s", path);
+	return qmp_client_free(client);
+}
+
+struct qmp_client *qmp_client_new(struct event_base *base, const char *path, const struct qmp_limits *limits,
+    const struct qmp_events *events, void *arg, struct nova_error *err)
+{
+	struct qmp_client *client;
+	struct sockaddr_un address;
+
+	if (qmp_wire_address(&address, path, err) < 0)
+		return NULL;
+	client = client_alloc(base, path, limits, events, arg, err);
+	if (!client)
+		return NULL;
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (client->fd < 0 || !client->path || !client->timer) {
+	if (client->fd < 0) {
 		nova_error_sys(err, errno, "no QMP client for %s", path);
 		return qmp_client_free(client);
 	}
 	event_active(client->timer, EV_TIMEOUT, 0);
 	return client;
 }
+
+/* ---- taking over -------------------------------------------------------------------------------- */
+
+/* Read away what was said to the dead; lines end with a newline. */
+static bool ends_within_a_line(int fd)
+{
+	char bytes[4096], last = '\n';
+	ssize_t got;
+
+	while ((got = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+		last = bytes[got - 1];
+	return last != '\n';
+}
+
+/* Answers to the dead may still come: their ids were small. query-yank (QEMU 6.0) is a harmless question that is answered
+ * out of band. */
+static int make_heard(struct qmp_client *client, struct nova_error *err)
+{
+	const struct qmp_call options = { .limit_ms = -1, .oob = true }; /* the handshake's limit holds */
+	struct call *call;
+
+	client->last_id = (uint64_t)nova_wall_ms() << 16;
+	client->oob = true;
+	call = qmp_call_new(client, "query-yank", NULL, &options, on_negotiated, client, err);
+	if (!call || qmp_call_send(client, call, err) < 0)
+		return -1;
+	start_timer(client, client->limits.greeting_ms);
+	return qmp_wire_flush(&client->wire, err);
+}
+
+struct qmp_client *qmp_client_take(struct event_base *base, int fd, const char *path, const struct qmp_limits *limits,
+    const struct qmp_events *events, void *arg, struct nova_error *err)
+{
+	NOVA_AUTOCLOSE int taken = fd;
+	struct qmp_client *client = client_alloc(base, path, limits, events, arg, err);
+
+	if (!client)
+		return NULL;
+	client->pid = read_pid(taken);
+	client->skip = ends_within_a_line(taken);
+	if (qmp_wire_open(&client->wire, base, nova_take_fd(&taken), &client->limits, on_read, on_write, client, err) < 0)
+		return qmp_client_free(client);
+	client->wire.reader.saturate = true;
+	client->state = CLIENT_NEGOTIATING;
+	return make_heard(client, err) == 0 ? client : qmp_client_free(client);
+}
+
+/* ---- the end of a life -------------------------------------------------------------------------- */
 
 struct qmp_client *qmp_client_free(struct qmp_client *client)
 {
@@ -347,6 +423,11 @@ struct qmp_client *qmp_client_free(struct qmp_client *client)
 bool qmp_client_ready(const struct qmp_client *client)
 {
 	return client->state == CLIENT_READY;
+}
+
+int qmp_client_fd(const struct qmp_client *client)
+{
+	return client->wire.fd;
 }
 
 int qmp_client_pid(const struct qmp_client *client)

@@ -56,6 +56,7 @@ struct qmp_client {
 	json_t *greeting;    /* owned, until READY */
 	int pid;
 	bool oob; /* negotiated */
+	bool skip; /* the rest of a line that is not for us */
 	int misread; /* times that the message at hand could not be read */
 	uint64_t last_id, strays;
 	struct calls waiting, sent;

@@ -23,7 +23,7 @@ struct qmp_limits {
 };
 
 struct qmp_events {
-	/* Greeting read and capabilities negotiated. greeting (borrowed) is the object under "QMP". */
+	/* Greeting read and capabilities negotiated. greeting (borrowed) is the object under "QMP"; NULL: qmp_client_take(). */
 	void (*ready)(void *arg, json_t *greeting);
 	void (*event)(void *arg, const char *name, json_t *data /* borrowed, may be NULL */);
 	/* The connection is over (also when it never began): NOVA_LINK "refused"/"closed by the peer"/...;
@@ -36,6 +36,13 @@ struct qmp_events {
  * lack of memory or descriptors; a refused connection is reported through closed. */
 struct qmp_client *qmp_client_new(struct event_base *base, const char *path, const struct qmp_limits *limits,
     const struct qmp_events *events, void *arg, struct nova_error *err);
+/* Take over a connection on which out-of-band commands were negotiated by somebody who is dead. fd (non-blocking) is stolen,
+ * also on failure; path is what errors call it. What the peer still says to the dead is dropped; ready comes when it has
+ * answered us, out of band, with a NULL greeting. */
+struct qmp_client *qmp_client_take(struct event_base *base, int fd, const char *path, const struct qmp_limits *limits,
+    const struct qmp_events *events, void *arg, struct nova_error *err);
+/* Borrowed; -1 when it is not connected. */
+int qmp_client_fd(const struct qmp_client *client);
 /* Outstanding calls are dropped without an answer. */
 struct qmp_client *qmp_client_free(struct qmp_client *client);
 bool qmp_client_ready(const struct qmp_client *client);

@@ -51,5 +51,6 @@ int main(int argc, char **argv)
 		close(fd);
 	}
 	printf("%d\n", broken);
+	closedir(dir);
 	return broken ? 0 : 1;
 }

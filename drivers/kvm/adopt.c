@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DEAF_MS 1000 /* a QEMU that answers takes a few */
+
 static enum nova_step_result let_go(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
@@ -71,6 +73,7 @@ static enum nova_step_result connect_again(struct nova_run *run, void *ctx, stru
 	struct nova_guest *guest = task->guest;
 	struct kvm_guest *live;
 	struct search search;
+	int kept;
 
 	if (!find_process(guest->runtime, &search)) {
 		kvm_guest_remove_sockets(task->kvm, guest->name);
@@ -84,7 +87,9 @@ static enum nova_step_result connect_again(struct nova_run *run, void *ctx, stru
 		return NOVA_STEP_FAILED;
 	json_object_set_new(guest->runtime, "pid", json_integer(search.pid));
 	json_object_set_new(guest->runtime, "start_time", json_integer((json_int_t)search.start_time));
-	if (kvm_qemu_connect(&live->qemu, search.qmp, 0, err) < 0)
+	kept = kvm_kept_monitor(guest, search.pid);
+	json_object_set_new(task->notes, "kept", json_boolean(kept >= 0));
+	if ((kept >= 0 ? kvm_qemu_take(&live->qemu, search.qmp, kept, err) : kvm_qemu_connect(&live->qemu, search.qmp, 0, err)) < 0)
 		return NOVA_STEP_FAILED;
 	return kvm_task_listen(task, kvm_match_ready, 0, err);
 }
@@ -102,19 +107,35 @@ static enum nova_step_result state_found(struct kvm_task *task, json_t *value, s
 	return NOVA_STEP_DONE;
 }
 
+/* It runs in postcopy, and waits for a page with QEMU's big lock held: nothing in band is answered before the page comes. */
+static enum nova_step_result match_deaf(struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
+{
+	if (strcmp(event, "TIMEOUT") != 0)
+		return NOVA_STEP_WAIT;
+	json_object_set_new(task->notes, "deaf", json_true());
+	kvm_guest_state(task->guest, NOVA_GUEST_RUNNING, "waits for pages of its postcopy");
+	return NOVA_STEP_DONE;
+}
+
 static enum nova_step_result find_state(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;
 
 	if (!kvm_guest_live(task->guest))
 		return NOVA_STEP_DONE;
+	if (json_is_true(json_object_get(task->notes, "kept")) && kvm_task_listen(task, match_deaf, DEAF_MS, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
 	return kvm_task_qmp(task, "query-status", NULL, state_found, err);
 }
 
 static enum nova_step_result migration_found(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
-	if (kvm_spec_text(value, "status"))
+	const char *status = kvm_spec_text(value, "status");
+
+	if (status)
 		json_object_set_new(task->result, "migration", kvm_migration_sample(value));
+	if (status && strcmp(status, "completed") == 0)
+		kvm_monitor_give_back(kvm_guest_live(task->guest));
 	return NOVA_STEP_DONE;
 }
 
@@ -123,7 +144,7 @@ static enum nova_step_result find_migration(struct nova_run *run, void *ctx, str
 	struct kvm_task *task = ctx;
 
 	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(task->guest->state)));
-	if (!kvm_guest_live(task->guest))
+	if (!kvm_guest_live(task->guest) || json_object_get(task->notes, "deaf"))
 		return NOVA_STEP_DONE;
 	return kvm_task_qmp(task, "query-migrate", NULL, migration_found, err);
 }

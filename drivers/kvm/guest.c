@@ -264,6 +264,8 @@ void kvm_guest_migration(struct kvm_guest *live, json_t *data)
 	/* In postcopy the destination runs already when it completes: that is not ours to change. */
 	if (strcmp(status, "completed") == 0 && strcmp(kvm_guest_role(live->guest), "source") == 0)
 		source_completed(live);
+	if (strcmp(status, "completed") == 0)
+		kvm_monitor_give_back(live);
 	nova_guest_event(live->guest, "MIGRATION", data);
 }
 

@@ -164,6 +164,8 @@ int kvm_qemu_spawn(struct kvm_qemu *qemu, char *const argv[], const char *log_pa
 int kvm_qemu_watch(struct kvm_qemu *qemu, pid_t pid, uint64_t start_time, struct nova_error *err);
 /* Connect to path, again and again for limit_ms while the process lives and its socket refuses. */
 int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, struct nova_error *err);
+/* The same over a connection that was kept (stolen, also on failure). */
+int kvm_qemu_take(struct kvm_qemu *qemu, const char *path, int fd, struct nova_error *err);
 int kvm_user_ids(const char *name, uid_t *uid, gid_t *gid, struct nova_error *err);
 /* Whoever releases it afterwards need not wait for its end. */
 void kvm_qemu_kill(struct kvm_qemu *qemu);
@@ -184,7 +186,7 @@ struct kvm_guest {
 	struct kvm_qemu qemu;
 	struct nova_guest *guest;
 	struct kvm_task *listeners;
-	struct nova_op *inquiry; /* our own question after a failed migration, or a lost monitor */
+	struct nova_op *inquiry; /* our own question after a failed migration, or a lost monitor; or what it keeps is given back */
 	bool lost;               /* its monitor is: what it says is not heard */
 	bool quitting;           /* we asked it to end */
 	bool powered_off;        /* the guest itself did */
@@ -222,6 +224,10 @@ json_t *kvm_migration_sample(const json_t *info);
 bool kvm_one_of(const char *text, const char *const *list); /* ends with NULL */
 /* QEMU's status of a migration: none is going on. */
 bool kvm_migration_over(const char *status);
+/* kept.c: before a guest runs in postcopy; when its stream is complete; and the kept connection (-1: there is none). */
+enum nova_step_result kvm_keep_monitor_row(struct nova_run *run, void *ctx, struct nova_error *err);
+void kvm_monitor_give_back(struct kvm_guest *live);
+int kvm_kept_monitor(const struct nova_guest *guest, pid_t pid);
 /* take_back.c */
 #define KVM_TAKE_BACK_MS 8000
 enum nova_step_result kvm_take_back_row(struct nova_run *run, void *ctx, struct nova_error *err);

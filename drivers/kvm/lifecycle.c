@@ -351,6 +351,7 @@ KVM_VERB(resume)
 {
 	static const struct nova_step rows[] = {
 		{ "ask", ask_status, NULL, kvm_task_stop_waiting },
+		{ "keep monitor", kvm_keep_monitor_row, NULL, kvm_task_stop_waiting },
 		{ "continue", go_on, NULL, kvm_task_stop_waiting },
 		{ "tell", tell_resumed },
 		{ NULL },

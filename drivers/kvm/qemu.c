@@ -39,6 +39,7 @@ static const char *const allowed[] = {
 	"blockdev-mirror",
 	"blockdev-snapshot-sync",
 	"calc-dirty-rate",
+	"closefd",
 	"cont",
 	"device_add",
 	"device_del",
@@ -176,19 +177,20 @@ static void monitor_closed(void *arg, const struct nova_error *err)
 	monitor_lost(qemu, &why);
 }
 
+static const struct qmp_events monitor_events = {
+	.ready = monitor_ready,
+	.event = monitor_event,
+	.closed = monitor_closed,
+};
+
 static int monitor_open(struct kvm_qemu *qemu, struct nova_error *err)
 {
-	static const struct qmp_events events = {
-		.ready = monitor_ready,
-		.event = monitor_event,
-		.closed = monitor_closed,
-	};
 	struct qmp_limits limits = { .greeting_ms = KVM_START_LIMIT_MS };
 
 	/* One that is still starting may be slow to greet; one that ran before is not. */
 	if (qemu->connect_until_ms == 0)
 		limits.greeting_ms = 0;
-	qemu->qmp = qmp_client_new(qemu->kvm->env.base, qemu->path, &limits, &events, qemu, err);
+	qemu->qmp = qmp_client_new(qemu->kvm->env.base, qemu->path, &limits, &monitor_events, qemu, err);
 	return qemu->qmp ? 0 : -1;
 }
 
@@ -201,7 +203,7 @@ static void monitor_retry(evutil_socket_t fd, short what, void *arg)
 		monitor_lost(qemu, &err);
 }
 
-int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, struct nova_error *err)
+static int monitor_at(struct kvm_qemu *qemu, const char *path, struct nova_error *err)
 {
 	if (strlen(path) >= sizeof(qemu->path))
 		return nova_error_set(err, NOVA_INVALID,
@@ -210,10 +212,26 @@ int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, stru
 	memmove(qemu->path, path, strlen(path) + 1);
 	if (!qemu->retry)
 		qemu->retry = event_new(qemu->kvm->env.base, -1, 0, monitor_retry, qemu);
-	if (!qemu->retry)
-		return nova_error_sys(err, ENOMEM, "no memory for a timer");
+	return qemu->retry ? 0 : nova_error_sys(err, ENOMEM, "no memory for a timer");
+}
+
+int kvm_qemu_connect(struct kvm_qemu *qemu, const char *path, int limit_ms, struct nova_error *err)
+{
+	if (monitor_at(qemu, path, err) < 0)
+		return -1;
 	qemu->connect_until_ms = limit_ms ? nova_now_ms() + limit_ms : 0;
 	return monitor_open(qemu, err);
+}
+
+int kvm_qemu_take(struct kvm_qemu *qemu, const char *path, int fd, struct nova_error *err)
+{
+	NOVA_AUTOCLOSE int taken = fd;
+
+	if (monitor_at(qemu, path, err) < 0)
+		return -1;
+	qemu->connect_until_ms = 0;
+	qemu->qmp = qmp_client_take(qemu->kvm->env.base, nova_take_fd(&taken), qemu->path, NULL, &monitor_events, qemu, err);
+	return qemu->qmp ? 0 : -1;
 }
 
 /* ---- the process ---------------------------------------------------------------------------------- */

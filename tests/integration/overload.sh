@@ -4,6 +4,7 @@
 # ended, and a guest can be made all the same.
 . "${srcdir:-.}/tests/lib.sh"
 prepare_pair
+ASAN_OPTIONS=$ASAN_OPTIONS:quarantine_size_mb=1 # what was freed does not count
 start_daemon alpha
 "$NOVA_TOOLS/crowd" "$tmp/alpha/run/control.sock" "$address:$(cat "$tmp/alpha.port")" "$(cat "$tmp/alpha.pid")" 1000 300 >"$tmp/crowd" ||
 	fail "the good client was not served: $(cat "$tmp/crowd")"
