@@ -5,10 +5,13 @@
 #include "drivers/common/task.h"
 #include "engine/child.h"
 #include "engine/cleanup.h"
+#include "engine/clock.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void task_free(struct task *task)
@@ -130,6 +133,49 @@ enum nova_step_result task_program(struct task *task, const char *const argv[], 
 	task->program = argv[0];
 	return task_wait(task, nova_child_run(task->env->base, argv, &options, task_done, task, err),
 	    reply ? reply : program_ended);
+}
+
+/* ---- pauses ---- */
+
+struct pause {
+	struct nova_op op; /* first */
+	struct event *timer;
+	struct task *task;
+};
+
+static void pause_drop(struct nova_op *op)
+{
+	struct pause *pause = (struct pause *)op;
+
+	if (pause->timer)
+		event_free(pause->timer);
+	free(pause);
+}
+
+static void pause_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct task *task = ((struct pause *)arg)->task;
+
+	pause_drop(arg);
+	task_done(task, NULL, NULL);
+}
+
+enum nova_step_result task_pause(struct task *task, int ms, task_reply_fn reply, struct nova_error *err)
+{
+	struct timeval wait = nova_timeval_ms(ms);
+	struct pause *pause = calloc(1, sizeof(*pause));
+
+	if (pause) {
+		pause->op.drop = pause_drop;
+		pause->task = task;
+		pause->timer = evtimer_new(task->env->base, pause_over, pause);
+	}
+	if (pause && pause->timer && evtimer_add(pause->timer, &wait) == 0)
+		return task_wait(task, &pause->op, reply);
+	if (pause)
+		pause_drop(&pause->op);
+	nova_error_sys(err, ENOMEM, "no memory for a timer");
+	return NOVA_STEP_FAILED;
 }
 
 /* ---- small things ---- */

@@ -45,6 +45,8 @@ void task_drop_row(struct nova_run *run, void *task);
  * status is; without a reply a status other than 0 fails the row with the program's last words. */
 enum nova_step_result task_program(struct task *task, const char *const argv[], int limit_ms, task_reply_fn reply,
     struct nova_error *err);
+/* For rows: nothing for so long; then reply, with NULL. */
+enum nova_step_result task_pause(struct task *task, int ms, task_reply_fn reply, struct nova_error *err);
 /* A text member of an object, or NULL if it is missing or empty. */
 const char *task_text(const json_t *object, const char *member);
 /* One line to the daemon's log. */

@@ -20,6 +20,8 @@
 #define UNPACK_MS (30 * 60 * 1000)
 #define START_MS 20000
 #define STOP_MS 30000
+#define UP_MS 5000
+#define LOOK_MS 10
 #define COMMAND_WORDS 300
 
 /* ---- create ---- */
@@ -284,26 +286,38 @@ static enum nova_step_result ask_up(struct nova_run *run, void *ctx, struct nova
 	return lxc_ask_info(ctx, is_up, err);
 }
 
-/* lxc-wait's status says only whether the time was enough. */
-static enum nova_step_result waited(struct task *task, json_t *value, struct nova_error *err)
+/* ---- until it is up: lxc-wait looks once a second while there is no monitor to tell it ---- */
+
+static enum nova_step_result look_for_it(struct task *task, json_t *value, struct nova_error *err);
+
+static enum nova_step_result seen(struct task *task, json_t *value, struct nova_error *err)
 {
-	return NOVA_STEP_DONE;
+	const struct lxc_guest *live = task->guest->driver_data;
+	bool over = words_kept(task) && live && !live->watch;
+
+	if (over || lxc_info_state(value) == NOVA_GUEST_RUNNING || nova_now_ms() > json_integer_value(json_object_get(task->notes, "until_ms")))
+		return NOVA_STEP_DONE; /* the next row finds out how it is */
+	return task_pause(task, LOOK_MS, look_for_it, err);
 }
 
-static enum nova_step_result wait_up(struct nova_run *run, void *ctx, struct nova_error *err)
+static enum nova_step_result look_for_it(struct task *task, json_t *value, struct nova_error *err)
+{
+	return lxc_ask_info(task, seen, err);
+}
+
+enum nova_step_result lxc_wait_up_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct task *task = ctx;
-	const char *argv[] = { "lxc-wait", "-P", lxc_path_of(task->guest), "-n", lxc_name_of(task->guest), "-s", "RUNNING", "-t", "5",
-		NULL };
 
-	return task_program(task, argv, START_MS, waited, err);
+	json_object_set_new(task->notes, "until_ms", json_integer(nova_now_ms() + UP_MS));
+	return look_for_it(task, NULL, err);
 }
 
 LXC_VERB(start)
 {
 	static const struct nova_step rows[] = {
 		{ "launch", launch, take_down, task_drop_row },
-		{ "wait", wait_up, NULL, task_drop_row },
+		{ "wait", lxc_wait_up_row, NULL, task_drop_row },
 		{ "look", ask_up, NULL, task_drop_row },
 		{ NULL },
 	};

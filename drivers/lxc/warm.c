@@ -132,15 +132,6 @@ static enum nova_step_result waited(struct task *task, json_t *value, struct nov
 	return NOVA_STEP_DONE;
 }
 
-static enum nova_step_result wait_up(struct nova_run *run, void *ctx, struct nova_error *err)
-{
-	struct task *task = ctx;
-	const char *argv[] = { "lxc-wait", "-P", lxc_path_of(task->guest), "-n", lxc_name_of(task->guest), "-s", "RUNNING", "-t", "5",
-		NULL };
-
-	return task_program(task, argv, RESTORE_MS, waited, err);
-}
-
 static enum nova_step_result is_up(struct task *task, json_t *value, struct nova_error *err)
 {
 	return lxc_take_running(task->self, task->guest, value, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
@@ -234,7 +225,7 @@ struct nova_op *lxc_start_paused(void *self, struct nova_guest *guest, json_t *a
 {
 	static const struct nova_step rows[] = {
 		{ "restore", restore_stopped, take_down, task_drop_row },
-		{ "wait", wait_up, NULL, task_drop_row },
+		{ "wait", lxc_wait_up_row, NULL, task_drop_row },
 		{ "look", ask_up, NULL, task_drop_row },
 		{ "freeze", freeze, NULL, task_drop_row },
 		{ "continue", continue_all },
@@ -301,7 +292,7 @@ static enum nova_step_result start_anew(struct nova_run *run, void *ctx, struct 
 
 static enum nova_step_result wait_on(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	return is_to_run(ctx) ? wait_up(run, ctx, err) : NOVA_STEP_DONE;
+	return is_to_run(ctx) ? lxc_wait_up_row(run, ctx, err) : NOVA_STEP_DONE;
 }
 
 static enum nova_step_result is_on(struct task *task, json_t *value, struct nova_error *err)
