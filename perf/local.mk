@@ -82,6 +82,12 @@ perf-load: all $(check_PROGRAMS)
 	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(MIGRATIONS),MIGRATIONS=$(MIGRATIONS)) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/load
 .PHONY: perf-load
 
+# Containers by us and by the runtimes' own clients.
+EXTRA_DIST += perf/latency
+perf-latency: all
+	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/latency
+.PHONY: perf-latency
+
 # What decoding in a process of its own costs.
 EXTRA_DIST += perf/sandbox
 perf-sandbox: all $(check_PROGRAMS) guest/initrd
