@@ -54,6 +54,8 @@ struct nova_source {
 	struct nova_pipe *pipe;           /* owned */
 	int listen_fd;                    /* owned */
 	int stream_fd;                    /* owned: keeps the hypervisor's connection when the pipe goes */
+	struct event *hears_why;          /* owned: the peer has given the stream up, and says why in a moment */
+	struct nova_error gave_up;        /* then: what is said if it does not */
 	struct event *discarding;         /* owned, made in time: what still comes from it is thrown away */
 	struct event *listening;          /* owned: QEMU is expected on listen_fd */
 	char *path;                       /* owned: of listen_fd's socket */

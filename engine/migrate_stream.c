@@ -6,6 +6,7 @@
 #include "migrate_source.h"
 
 #include "cleanup.h"
+#include "clock.h"
 #include "migrate_baseline.h"
 #include "socket.h"
 
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define HEAR_WHY_MS 3000
 
 /* History takes memory on both sides: a quarter of the guest's unless said otherwise, at most 1 GiB. */
 size_t nova_source_history_bytes(const struct nova_source *source)
@@ -33,6 +36,8 @@ size_t nova_source_history_bytes(const struct nova_source *source)
 void nova_source_stop_pipe(struct nova_source *source)
 {
 	source->pipe = nova_pipe_free(source->pipe);
+	if (source->hears_why)
+		event_free(nova_take(&source->hears_why));
 }
 
 static void discard(evutil_socket_t fd, short what, void *arg)
@@ -68,6 +73,26 @@ void nova_source_stop_stream(struct nova_source *source)
 	free(nova_take(&source->path));
 }
 
+static void did_not_say(evutil_socket_t fd, short what, void *arg)
+{
+	struct nova_source *source = arg;
+
+	nova_job_give_up(source->job, &source->gave_up);
+}
+
+/* A destination that fails lets go of the stream first, and says why when it has taken back what it did. Until the guest
+ * is halted there is time to hear it. */
+static bool hears_why(struct nova_source *source, const struct nova_error *why)
+{
+	const struct timeval wait = nova_timeval_ms(HEAR_WHY_MS);
+
+	if (why->category != NOVA_CANCELLED || !nova_job_at(source->job, "precopy") || source->hears_why)
+		return false;
+	source->gave_up = *why;
+	source->hears_why = evtimer_new(source->job->host->base, did_not_say, source);
+	return source->hears_why && evtimer_add(source->hears_why, &wait) == 0;
+}
+
 static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
 {
 	struct nova_source *source = arg;
@@ -77,7 +102,8 @@ static void pipe_ended(void *arg, unsigned ended, const struct nova_error *err)
 		return;
 	why = *err;
 	nova_error_prefix(&why, "stream of guest %s", source->job->guest_name);
-	nova_job_give_up(source->job, &why);
+	if (!hears_why(source, &why))
+		nova_job_give_up(source->job, &why);
 }
 
 enum nova_codec nova_source_codec(const struct nova_source *source)

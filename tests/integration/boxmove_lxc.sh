@@ -31,6 +31,13 @@ refused_move 'refused row commit' --mode cold
 fault_at beta none none
 [ -z "$(ls "$tmp/beta/state/lxc" 2>/dev/null)" ] || fail "left on beta: $(ls "$tmp/beta/state/lxc")"
 
+say "the destination's disk is too small: it says so"
+mkdir -p "$tmp/beta/state/lxc"
+mount -t tmpfs -o size=100k,mode=0700 nova-test "$tmp/beta/state/lxc"
+cleanup_fn "umount -l '$tmp/beta/state/lxc' 2>/dev/null || :"
+refused_move 'beta.*No space left' --mode cold
+umount "$tmp/beta/state/lxc"
+
 say "either daemon is killed while files flow: the container runs again where it was"
 flows() { # JOB
 	[ "$(job_field alpha "$1" .step)" = precopy ] && guest_is alpha g1 stopped
