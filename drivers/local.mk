@@ -4,7 +4,7 @@ libnova_la_SOURCES += \
 	drivers/kvm/adopt.c \
 	drivers/kvm/argv.c \
 	drivers/kvm/backing.c \
-	drivers/kvm/cancel.c drivers/kvm/kept.c drivers/kvm/take_back.c \
+	drivers/kvm/cancel.c drivers/kvm/kept.c drivers/kvm/nowhere.c drivers/kvm/nowhere.h drivers/kvm/take_back.c \
 	drivers/kvm/carry.c \
 	drivers/kvm/check.c \
 	drivers/kvm/confined.c \

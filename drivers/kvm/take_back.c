@@ -11,10 +11,10 @@
  *   postcopy-paused    the stream broke, or its daemon was killed: QEMU is told to recover towards a socket of ours, where
  *                      we answer that every page has been received, and that this is the end
  *
- * What a recovering QEMU says and wants to hear: docs/devel/migration (postcopy recovery), migration/savevm.c and
- * migration/ram.c of QEMU 7.2; the bitmaps' sizes come from x-query-ramblock (since 6.2). Where any of this is not as
- * it should be, the row ends all the same, and the rows after it find that QEMU hangs.
+ * What a recovering QEMU says and wants to hear: nowhere.c; the bitmaps' sizes come from x-query-ramblock (since 6.2).
+ * Where any of this is not as it should be, the row ends all the same, and the rows after it find that QEMU hangs.
  */
+#include "nowhere.h"
 #include "kvm.h"
 #include "engine/clock.h"
 #include "engine/socket.h"
@@ -30,11 +30,7 @@
 
 #define LOOK_AGAIN_MS 50
 #define SETTLED_MS 200
-#define PAGE_BITS 12 /* of a page in the bitmaps, whatever backs the memory */
-
-enum { QEMU_VM_COMMAND = 8, MIG_CMD_POSTCOPY_RESUME = 9, MIG_CMD_RECV_BITMAP = 10 };
-enum { MIG_RP_MSG_SHUT = 1, MIG_RP_MSG_RECV_BITMAP = 5, MIG_RP_MSG_RESUME_ACK = 6 };
-#define BITMAP_END 0x0123456789abcdefull
+#define MIG_RP_MSG_SHUT 1
 
 static const char *const in_postcopy[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
 
@@ -66,87 +62,16 @@ struct kvm_nowhere *kvm_nowhere_free(struct kvm_nowhere *nowhere)
 	return NULL;
 }
 
-static void put_u64(struct evbuffer *out, uint64_t value)
-{
-	for (int shift = 56; shift >= 0; shift -= 8)
-		evbuffer_add(out, &(uint8_t){ (uint8_t)(value >> shift) }, 1);
-}
-
-static void say(struct evbuffer *out, uint16_t what, const void *data, uint16_t length)
-{
-	const uint8_t head[] = { (uint8_t)(what >> 8), (uint8_t)what, (uint8_t)(length >> 8), (uint8_t)length };
-
-	evbuffer_add(out, head, sizeof(head));
-	evbuffer_add(out, data, length);
-}
-
-/* All pages of a block have been received. */
-static int say_received(struct kvm_nowhere *nowhere, struct evbuffer *out, const uint8_t *name, size_t length)
-{
-	char text[256];
-	json_int_t bytes;
-	uint64_t words;
-
-	if (length < 1 || name[0] != length - 1)
-		return -1;
-	memcpy(text, name + 1, length - 1);
-	text[length - 1] = 0;
-	bytes = json_integer_value(json_object_get(nowhere->blocks, text));
-	if (bytes <= 0)
-		return -1;
-	words = (((uint64_t)bytes >> PAGE_BITS) + 63) / 64;
-	say(out, MIG_RP_MSG_RECV_BITMAP, name, (uint16_t)length);
-	put_u64(out, words * 8);
-	while (words--)
-		put_u64(out, UINT64_MAX);
-	put_u64(out, BITMAP_END);
-	return 0;
-}
-
-static void say_the_end(struct kvm_nowhere *nowhere, struct evbuffer *out)
-{
-	const uint8_t accepted[] = { 0, 0, 0, 1 }, no_error[] = { 0, 0, 0, 0 };
-
-	say(out, MIG_RP_MSG_RESUME_ACK, accepted, sizeof(accepted));
-	say(out, MIG_RP_MSG_SHUT, no_error, sizeof(no_error));
-	nowhere->over = true;
-}
-
-/* One command of a recovering source. 1: taken; 0: not whole yet; -1: not what it should be. */
-static int take_command(struct kvm_nowhere *nowhere, struct evbuffer *in, struct evbuffer *out)
-{
-	const uint8_t *head = evbuffer_pullup(in, 5), *whole;
-	size_t length;
-	unsigned command;
-
-	if (!head)
-		return 0;
-	command = (unsigned)head[1] << 8 | head[2];
-	length = (size_t)head[3] << 8 | head[4];
-	if (head[0] != QEMU_VM_COMMAND)
-		return -1;
-	whole = evbuffer_pullup(in, (ev_ssize_t)(5 + length));
-	if (!whole)
-		return 0;
-	if (command == MIG_CMD_RECV_BITMAP && say_received(nowhere, out, whole + 5, length) < 0)
-		return -1;
-	if (command == MIG_CMD_POSTCOPY_RESUME)
-		say_the_end(nowhere, out);
-	evbuffer_drain(in, 5 + length);
-	return 1;
-}
-
 static void stream_came(struct bufferevent *wire, void *arg)
 {
 	struct kvm_nowhere *nowhere = arg;
 	struct evbuffer *in = bufferevent_get_input(wire);
-	int taken = 1;
+	int said = nowhere->over ? 1 : kvm_nowhere_talk(nowhere->blocks, in, bufferevent_get_output(wire));
 
-	while (!nowhere->over && taken > 0)
-		taken = take_command(nowhere, in, bufferevent_get_output(wire));
-	if (nowhere->over)
+	nowhere->over = said > 0;
+	if (said > 0)
 		evbuffer_drain(in, evbuffer_get_length(in));
-	else if (taken < 0)
+	else if (said < 0)
 		bufferevent_disable(wire, EV_READ); /* the row's limit ends it */
 }
 
@@ -167,21 +92,6 @@ static void connected(evutil_socket_t listen_fd, short what, void *arg)
 	bufferevent_enable(nowhere->wire, EV_READ | EV_WRITE);
 }
 
-/* Lines of "NAME PAGE-SIZE UNIT OFFSET USED TOTAL ...", for people; the first has headings. */
-static json_t *blocks_of(const char *text)
-{
-	json_t *blocks = json_object();
-
-	for (const char *line = strchr(text, '\n'); line; line = strchr(line + 1, '\n')) {
-		char name[256];
-		unsigned long long used;
-
-		if (sscanf(line + 1, "%255s %*s %*s %*s %llx", name, &used) == 2)
-			json_object_set_new(blocks, name, json_integer((json_int_t)used));
-	}
-	return blocks;
-}
-
 static struct kvm_nowhere *nowhere_new(struct kvm_task *task, const char *blocks, struct nova_error *err)
 {
 	struct kvm_nowhere *nowhere = calloc(1, sizeof(*nowhere));
@@ -191,7 +101,7 @@ static struct kvm_nowhere *nowhere_new(struct kvm_task *task, const char *blocks
 		return NULL;
 	}
 	nowhere->listen_fd = -1;
-	nowhere->blocks = blocks_of(blocks);
+	nowhere->blocks = kvm_nowhere_blocks(blocks);
 	if (kvm_guest_socket(task->kvm, task->guest->name, "nowhere.sock", nowhere->path, sizeof(nowhere->path), err) < 0 ||
 	    (nowhere->listen_fd = nova_unix_listen(nowhere->path, err)) < 0)
 		return kvm_nowhere_free(nowhere);

@@ -82,3 +82,7 @@ fuzz_programs += tests/fuzz/fuzz_grpc
 tests_fuzz_fuzz_grpc_SOURCES = tests/fuzz/fuzz_grpc.c
 tests_fuzz_fuzz_grpc_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_grpc_LDFLAGS = $(fuzz_link)
+fuzz_programs += tests/fuzz/fuzz_nowhere
+tests_fuzz_fuzz_nowhere_SOURCES = tests/fuzz/fuzz_nowhere.c
+tests_fuzz_fuzz_nowhere_LDADD = $(fuzz_libs)
+tests_fuzz_fuzz_nowhere_LDFLAGS = $(fuzz_link)

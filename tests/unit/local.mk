@@ -166,3 +166,7 @@ tests_unit_test_liar_LDADD = $(UNIT_LDADD)
 unit_programs += tests/unit/test_liar_qmp
 tests_unit_test_liar_qmp_SOURCES = tests/unit/test_liar_qmp.c tests/unit/liar.h tests/unit/access_host.h tests/unit/loop.h
 tests_unit_test_liar_qmp_LDADD = $(UNIT_LDADD) $(EVENT_LIBS)
+
+unit_programs += tests/unit/test_nowhere
+tests_unit_test_nowhere_SOURCES = tests/unit/test_nowhere.c
+tests_unit_test_nowhere_LDADD = $(UNIT_LDADD)
