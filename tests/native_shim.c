@@ -2,8 +2,7 @@
  *
  * native_shim.c - preloaded into a daemon under valgrind (see tests/memcheck), whose 3.19 does not know some calls that give
  * descriptors: pidfd_open and openat2 are made by the program NOVA_NATIVE_OPEN, which valgrind does not follow, and
- * pidfd_send_signal becomes kill(). What else it does not know and we can do without (on old kernels, too) fails here, since
- * valgrind would say so each time. Every other call of syscall() goes to the kernel as it is.
+ * pidfd_send_signal becomes kill(). Every other call of syscall() goes to the kernel as it is.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -116,9 +115,5 @@ __attribute__((visibility("default"))) long syscall(long number, ...)
 		return native_openat2(arg[0], (const char *)arg[1], (const struct open_how *)arg[2]);
 	if (number == SYS_pidfd_send_signal)
 		return signal_by_pid(arg[0], arg[1]);
-	if (number == SYS_landlock_create_ruleset || number == SYS_userfaultfd || number == SYS_seccomp) {
-		errno = ENOSYS;
-		return -1;
-	}
 	return real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 }
