@@ -86,7 +86,7 @@ at_exit() {
 	[ "$status" = 0 ] || [ "$status" = 77 ] || show_logs
 	kill_own
 	for report in "$reports"/*; do
-		grep -qv '^--' "$report" || continue # valgrind's own: a call that it does not know fails, as on an old kernel
+		[ -s "$report" ] && grep -qv '^--' "$report" || continue # valgrind's own: a call that it does not know fails, as on an old kernel
 		say "a memory checker's report: ${report##*/}"
 		head -n 100 "$report" >&2
 		status=1

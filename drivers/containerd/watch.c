@@ -185,7 +185,7 @@ static void looked(void *arg, json_t *result, const struct nova_error *err)
 	look->call = NULL;
 	look_free(look);
 	if (!err) /* otherwise the stream ends as well, and all is asked again */
-		containerd_take_state(guest, result, "found");
+		containerd_take_state(guest, result, "seen"); /* an older answer must not overtake the event of a failure */
 }
 
 static void look_at(struct containerd_watch *watch, struct nova_guest *guest)

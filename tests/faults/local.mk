@@ -21,7 +21,6 @@ check-faults-sample: SEED = 3
 check-faults-sample: $(fault_needs)
 	$(AM_V_at)$(fault_env) OPERATIONS='create delete' $(srcdir)/tests/faults/local.sh
 	$(AM_V_at)$(fault_env) KINDS='live warm live-undo' SAMPLE=$(SAMPLE) SEED=$(SEED) $(srcdir)/tests/faults/sweep.sh
-	$(AM_V_at)$(fault_env) KINDS=postcopy ROWS='source:handover destination:drain' FAULTS=own-daemon $(srcdir)/tests/faults/sweep.sh
 check-soak: $(fault_needs)
 	$(AM_V_at)$(fault_env) $(srcdir)/tests/faults/soak.sh
 check-moments: $(fault_needs)
