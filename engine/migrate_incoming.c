@@ -228,7 +228,7 @@ static int recover_ended(struct nova_incoming *incoming, json_t *args, struct no
 	enum nova_decision decision;
 
 	if (host->recovery) /* the job may be open, and the guest may lack pages */
-		return nova_error_set(err, NOVA_STATE, "%s was just started and still looks after its guests", nova_host_name(host));
+		return nova_error_set(err, NOVA_STATE, "%s was just started and still looks for its guests: ask again", nova_host_name(host));
 	if (nova_store_decision(host->store, nova_text_of(args, "token"), &decision, err) < 0)
 		return -1;
 	if (decision == NOVA_COMMITTED && entry && !strcmp(entry->uuid, nova_text_of(args, "uuid")) &&

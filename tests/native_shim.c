@@ -2,8 +2,8 @@
  *
  * native_shim.c - preloaded into a daemon under valgrind (see tests/memcheck), whose 3.19 does not know some calls that give
  * descriptors: pidfd_open and openat2 are made by the program NOVA_NATIVE_OPEN, which valgrind does not follow, and
- * pidfd_send_signal becomes kill(). A child's seccomp filter and its limit of
- * descriptors are left out, since valgrind could not work in the one and refuses the other. Every other call of syscall() goes to the kernel as it is.
+ * pidfd_send_signal becomes kill(). A child's seccomp filter and its limit of descriptors are left out, since valgrind could
+ * not work in the one and refuses the other. Every other call of syscall() goes to the kernel as it is.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -380,6 +380,7 @@ void request_answer(struct nova_request *request, json_t *result, const struct n
 int request_heard(struct nova_session *session, const uint8_t *data, size_t length, struct nova_error *err);
 /* Every outstanding call is answered so; at_once: before this returns, else from the next turn. */
 void request_fail_all(struct nova_session *session, const struct nova_error *why, bool at_once);
+/* The calls of sessions that are over, before this returns. */
 void request_answer_ended(struct nova_links *links);
 void request_send_reset(struct nova_session *session, uint16_t channel);
 void request_send_bye(struct nova_session *session);

@@ -161,13 +161,16 @@ static json_t *get_json(struct nova_cursor *c, struct nova_error *err)
 
 /* ---- our requests ---- */
 
-static void unlink_call(struct call *call)
+static void take_out(struct call **at, const struct call *call)
 {
-	struct call **at = &call->session->calls;
-
 	while (*at != call)
 		at = &(*at)->next;
 	*at = call->next;
+}
+
+static void unlink_call(struct call *call)
+{
+	take_out(&call->session->calls, call);
 	call->session->call_count--;
 	call->session = NULL;
 }
@@ -183,22 +186,12 @@ static void end_call(struct call *call)
 	links->ended_calls = call;
 }
 
-static void unlink_ended(struct call *call)
-{
-	struct call **at = &call->links->ended_calls;
-
-	while (*at != call)
-		at = &(*at)->next;
-	*at = call->next;
-	call->links = NULL;
-}
-
 static void call_free(struct call *call)
 {
 	if (call->session)
 		unlink_call(call);
 	else if (call->links)
-		unlink_ended(call);
+		take_out(&call->links->ended_calls, call);
 	if (call->timer)
 		event_free(call->timer);
 	free(call);

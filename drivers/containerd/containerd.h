@@ -249,8 +249,9 @@ json_t *containerd_task_request(struct task *task, json_t *options);
 int containerd_know(struct containerd *containerd, struct nova_guest *guest, struct nova_error *err);
 void containerd_forget(struct containerd *containerd, struct nova_guest *guest);
 void containerd_watch_free(struct containerd_watch *watch);
-/* What Tasks/Get answered is the guest's state; its pid is recorded. */
-void containerd_take_state(struct nova_guest *guest, const json_t *answer, const char *why);
+/* What Tasks/Get answered is the guest's state; its pid is recorded. why is for people. anew: whatever was known before (a
+ * failure stays one otherwise). */
+void containerd_take_state(struct nova_guest *guest, const json_t *answer, const char *why, bool anew);
 /* What one event means; exposed for tests. */
 void containerd_event(struct containerd *containerd, json_t *envelope);
 

@@ -127,7 +127,7 @@ static enum nova_step_result adopted(struct task *task, json_t *value, struct no
 {
 	if (containerd_know(task->self, task->guest, err) < 0)
 		return NOVA_STEP_FAILED;
-	containerd_take_state(task->guest, value, "adopted");
+	containerd_take_state(task->guest, value, "adopted", false);
 	json_object_set(task->result, "runtime", task->guest->runtime);
 	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(task->guest->state)));
 	return NOVA_STEP_DONE;
@@ -165,7 +165,7 @@ CONTAINERD_VERB(adopt)
 
 static enum nova_step_result found(struct task *task, json_t *value, struct nova_error *err)
 {
-	containerd_take_state(task->guest, value, "found");
+	containerd_take_state(task->guest, value, "found", true);
 	json_object_set_new(task->result, "state", json_string(nova_guest_state_name(task->guest->state)));
 	return NOVA_STEP_DONE;
 }

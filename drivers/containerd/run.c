@@ -88,7 +88,7 @@ enum nova_step_result containerd_end_task_row(struct nova_run *run, void *ctx, s
 
 static enum nova_step_result looked(struct task *task, json_t *value, struct nova_error *err)
 {
-	containerd_take_state(task->guest, value, "asked");
+	containerd_take_state(task->guest, value, "asked", false);
 	return nova_guest_save(task->guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 

@@ -46,14 +46,14 @@ static bool is_up(const struct nova_guest *guest)
 }
 
 /* It ended: as somebody wished, or by itself with a status that says whether all was well. */
-static void tell_end(struct nova_guest *guest, long long code, const char *why)
+static void tell_end(struct nova_guest *guest, long long code, const char *why, bool anew)
 {
 	struct containerd_guest *known = guest->driver_data;
 	char text[160];
 
 	json_object_del(guest->runtime, "pid");
-	if (guest->state == NOVA_GUEST_FAILED && strcmp(why, "found"))
-		return;
+	if (guest->state == NOVA_GUEST_FAILED && !anew)
+		return; /* an answer that is older than the event does not undo it */
 	snprintf(text, sizeof(text), "%s: ended with status %lld", why, code);
 	tell(guest, code && is_up(guest) && known && !known->signalled ? NOVA_GUEST_FAILED : NOVA_GUEST_STOPPED, text);
 }
@@ -70,7 +70,7 @@ static void tell_none(struct nova_guest *guest)
 		tell(guest, NOVA_GUEST_STOPPED, "no task");
 }
 
-void containerd_take_state(struct nova_guest *guest, const json_t *answer, const char *why)
+void containerd_take_state(struct nova_guest *guest, const json_t *answer, const char *why, bool anew)
 {
 	const json_t *process = json_object_get(json_object_get(answer, "body"), "process");
 	json_int_t pid = json_integer_value(json_object_get(process, "pid"));
@@ -97,7 +97,7 @@ void containerd_take_state(struct nova_guest *guest, const json_t *answer, const
 		tell(guest, NOVA_GUEST_PAUSED, why);
 		break;
 	default:
-		tell_end(guest, json_integer_value(json_object_get(process, "exit_status")), why);
+		tell_end(guest, json_integer_value(json_object_get(process, "exit_status")), why, anew);
 	}
 }
 
@@ -185,7 +185,7 @@ static void looked(void *arg, json_t *result, const struct nova_error *err)
 	look->call = NULL;
 	look_free(look);
 	if (!err) /* otherwise the stream ends as well, and all is asked again */
-		containerd_take_state(guest, result, "seen"); /* an older answer must not overtake the event of a failure */
+		containerd_take_state(guest, result, "seen", false);
 }
 
 static void look_at(struct containerd_watch *watch, struct nova_guest *guest)
@@ -287,7 +287,7 @@ void containerd_event(struct containerd *containerd, json_t *envelope)
 	} else if (!strcmp(topic, "/tasks/paused")) {
 		tell(known->guest, NOVA_GUEST_PAUSED, "pause");
 	} else if (!strcmp(topic, "/tasks/exit") && of_init(event)) {
-		tell_end(known->guest, json_integer_value(json_object_get(event, "exit_status")), "the container");
+		tell_end(known->guest, json_integer_value(json_object_get(event, "exit_status")), "the container", false);
 	} else if (!strcmp(topic, "/containers/delete")) {
 		removed(containerd, known);
 	}

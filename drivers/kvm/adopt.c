@@ -87,7 +87,7 @@ static enum nova_step_result connect_again(struct nova_run *run, void *ctx, stru
 		return NOVA_STEP_FAILED;
 	json_object_set_new(guest->runtime, "pid", json_integer(search.pid));
 	json_object_set_new(guest->runtime, "start_time", json_integer((json_int_t)search.start_time));
-	kept = kvm_kept_monitor(guest, search.pid);
+	kept = kvm_kept_monitor(task->kvm, guest, search.pid);
 	json_object_set_new(task->notes, "kept", json_boolean(kept >= 0));
 	if ((kept >= 0 ? kvm_qemu_take(&live->qemu, search.qmp, kept, err) : kvm_qemu_connect(&live->qemu, search.qmp, 0, err)) < 0)
 		return NOVA_STEP_FAILED;

@@ -12,6 +12,7 @@
 #include "kvm.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,11 +33,11 @@ static bool needs_keeping(const struct nova_guest *guest)
 /* Without it the guest runs as well: only its daemon must not be killed. */
 static enum nova_step_result kept(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
-	if (!value)
-		kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: QEMU does not keep its monitor's connection: %s", task->guest->name,
-		    kvm_spec_text(task->notes, "refusal") ?: "no reason");
-	if (!value)
-		json_object_del(task->guest->runtime, KEPT_INODE);
+	if (value)
+		return NOVA_STEP_DONE;
+	kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: QEMU does not keep its monitor's connection: %s", task->guest->name,
+	    kvm_spec_text(task->notes, "refusal") ?: "no reason");
+	json_object_del(task->guest->runtime, KEPT_INODE);
 	return NOVA_STEP_DONE;
 }
 
@@ -100,11 +101,17 @@ static int find_descriptor(pid_t pid, json_int_t inode)
 	return found;
 }
 
-int kvm_kept_monitor(const struct nova_guest *guest, pid_t pid)
+int kvm_kept_monitor(struct kvm *kvm, const struct nova_guest *guest, pid_t pid)
 {
 	json_int_t inode = kvm_spec_int(guest->runtime, KEPT_INODE);
 	int theirs = inode > 0 ? find_descriptor(pid, inode) : -1;
 	NOVA_AUTOCLOSE int pidfd = theirs >= 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 
-	return pidfd >= 0 ? (int)syscall(SYS_pidfd_getfd, pidfd, theirs, 0) : -1;
+	int ours = pidfd >= 0 ? (int)syscall(SYS_pidfd_getfd, pidfd, theirs, 0) : -1;
+
+	if (theirs >= 0 && ours < 0)
+		kvm_log(kvm, NOVA_LOG_WARNING,
+		    "kvm: guest %s: the monitor's connection that QEMU (%d) keeps cannot be taken over: %s; give the daemon CAP_SYS_PTRACE (Linux 5.6 or newer) and start it again",
+		    guest->name, (int)pid, strerrordesc_np(errno));
+	return ours;
 }

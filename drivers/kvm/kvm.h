@@ -227,7 +227,7 @@ bool kvm_migration_over(const char *status);
 /* kept.c: before a guest runs in postcopy; when its stream is complete; and the kept connection (-1: there is none). */
 enum nova_step_result kvm_keep_monitor_row(struct nova_run *run, void *ctx, struct nova_error *err);
 void kvm_monitor_give_back(struct kvm_guest *live);
-int kvm_kept_monitor(const struct nova_guest *guest, pid_t pid);
+int kvm_kept_monitor(struct kvm *kvm, const struct nova_guest *guest, pid_t pid);
 /* take_back.c */
 #define KVM_TAKE_BACK_MS 8000
 enum nova_step_result kvm_take_back_row(struct nova_run *run, void *ctx, struct nova_error *err);

@@ -10,8 +10,8 @@
  */
 #include "nowhere.h"
 
+#include <endian.h>
 #include <event2/buffer.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,8 +41,9 @@ json_t *kvm_nowhere_blocks(const char *text)
 
 static void put_u64(struct evbuffer *out, uint64_t value)
 {
-	for (int shift = 56; shift >= 0; shift -= 8)
-		evbuffer_add(out, &(uint8_t){ (uint8_t)(value >> shift) }, 1);
+	const uint64_t big_endian = htobe64(value);
+
+	evbuffer_add(out, &big_endian, sizeof(big_endian));
 }
 
 static void say(struct evbuffer *out, uint16_t what, const void *data, uint16_t length)
@@ -76,12 +77,14 @@ static int say_received(const json_t *known, struct evbuffer *out, const uint8_t
 	return 0;
 }
 
+const uint8_t kvm_nowhere_shut[KVM_NOWHERE_SHUT_BYTES] = { 0, MIG_RP_MSG_SHUT, 0, 4, 0, 0, 0, 0 };
+
 static void say_the_end(struct evbuffer *out)
 {
-	const uint8_t accepted[] = { 0, 0, 0, 1 }, no_error[] = { 0, 0, 0, 0 };
+	const uint8_t accepted[] = { 0, 0, 0, 1 };
 
 	say(out, MIG_RP_MSG_RESUME_ACK, accepted, sizeof(accepted));
-	say(out, MIG_RP_MSG_SHUT, no_error, sizeof(no_error));
+	evbuffer_add(out, kvm_nowhere_shut, sizeof(kvm_nowhere_shut));
 }
 
 /* One command. 0: not whole yet; -1: not what it should be. */

@@ -8,8 +8,13 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct evbuffer;
+
+/* The last message of a receiver that has everything: SHUT, no error. */
+#define KVM_NOWHERE_SHUT_BYTES 8
+extern const uint8_t kvm_nowhere_shut[KVM_NOWHERE_SHUT_BYTES];
 
 /* {name: bytes in use} of QEMU's memory blocks, out of x-query-ramblock's text for people; new reference, empty if it has none. */
 json_t *kvm_nowhere_blocks(const char *text);

@@ -30,7 +30,6 @@
 
 #define LOOK_AGAIN_MS 50
 #define SETTLED_MS 200
-#define MIG_RP_MSG_SHUT 1
 
 static const char *const in_postcopy[] = { "postcopy-active", "postcopy-paused", "postcopy-recover", NULL };
 
@@ -162,13 +161,12 @@ static bool all_written(struct kvm_task *task, const json_t *migration)
 /* QEMU waits for this alone. A socket that broke makes it pause, and we go on from there. */
 static void say_shut(struct kvm_task *task)
 {
-	const uint8_t shut[] = { 0, MIG_RP_MSG_SHUT, 0, 4, 0, 0, 0, 0 };
 	int fd = json_object_get(task->args, "stream_fd") ? (int)kvm_spec_int(task->args, "stream_fd") : -1;
 
 	if (fd < 0 || json_object_get(task->notes, "shut"))
 		return;
 	json_object_set_new(task->notes, "shut", json_true());
-	if (send(fd, shut, sizeof(shut), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (send(fd, kvm_nowhere_shut, sizeof(kvm_nowhere_shut), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: its stream's way back: %s", task->guest->name, strerror(errno));
 }
 
@@ -181,8 +179,13 @@ static enum nova_step_result looked(struct kvm_task *task, json_t *value, struct
 {
 	const char *status = kvm_spec_text(value, "status") ?: "none";
 
-	if (!kvm_one_of(status, in_postcopy) || patience_ends(task))
+	if (!kvm_one_of(status, in_postcopy))
 		return NOVA_STEP_DONE;
+	if (patience_ends(task)) {
+		kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: its postcopy did not end within %d ms (%s): QEMU is told to cancel it",
+		    task->guest->name, KVM_TAKE_BACK_MS, status);
+		return NOVA_STEP_DONE;
+	}
 	if (!json_is_true(json_object_get(task->args, "uncommitted"))) {
 		nova_error_set(err, NOVA_STATE, "guest %s runs at the destination already (%s): too late to cancel", task->guest->name, status);
 		return NOVA_STEP_FAILED;

@@ -71,9 +71,9 @@ pid_t lxc_info_pid(const json_t *answer);
 /* The state that lxc-info's answer shows. */
 enum nova_guest_state lxc_info_state(const json_t *answer);
 /* For rows: ask LXC for state and pid of the guest's container. */
-/* Until it is up, or its command over, or 5 s. */
-enum nova_step_result lxc_wait_up_row(struct nova_run *run, void *ctx, struct nova_error *err);
 enum nova_step_result lxc_ask_info(struct task *task, task_reply_fn reply, struct nova_error *err);
+/* A row: until it is up, or its command over, or 5 s. */
+enum nova_step_result lxc_wait_up_row(struct nova_run *run, void *ctx, struct nova_error *err);
 const char *lxc_path_of(const struct nova_guest *guest);
 const char *lxc_name_of(const struct nova_guest *guest);
 /* A file in the container's directory. */

@@ -204,14 +204,21 @@ static void test_states(void **state)
 	struct nova_guest guest = { .name = "g", .uuid = "u", .hooks = &hooks, .runtime = json_object(), .driver_data = &known, .state = NOVA_GUEST_RUNNING };
 	NOVA_AUTOJSON json_t *none = json_pack("{s:i}", "status", 5);
 	NOVA_AUTOJSON json_t *paused = json_pack("{s:{s:{s:i,s:i}}}", "body", "process", "status", 4, "pid", 9);
+	NOVA_AUTOJSON json_t *ended = json_pack("{s:{s:{s:i,s:i}}}", "body", "process", "status", 3, "exit_status", 3);
 
-	containerd_take_state(&guest, paused, "found");
+	containerd_take_state(&guest, paused, "asked", false);
 	assert_int_equal(guest.state, NOVA_GUEST_PAUSED);
-	containerd_take_state(&guest, none, "found");
+	containerd_take_state(&guest, none, "asked", false);
 	assert_int_equal(guest.state, NOVA_GUEST_FAILED);
 	guest.state = NOVA_GUEST_RUNNING;
 	known.signalled = true;
-	containerd_take_state(&guest, none, "found");
+	containerd_take_state(&guest, none, "asked", false);
+	assert_int_equal(guest.state, NOVA_GUEST_STOPPED);
+	/* A look that was begun before the event of the failure is answered after it. */
+	guest.state = NOVA_GUEST_FAILED;
+	containerd_take_state(&guest, ended, "seen", false);
+	assert_int_equal(guest.state, NOVA_GUEST_FAILED);
+	containerd_take_state(&guest, ended, "found", true);
 	assert_int_equal(guest.state, NOVA_GUEST_STOPPED);
 	json_decref(guest.runtime);
 }
