@@ -176,10 +176,8 @@ static void unlink_call(struct call *call)
 }
 
 /* A call whose session is over, until its answer's turn. */
-static void end_call(struct call *call)
+static void end_call(struct nova_links *links, struct call *call)
 {
-	struct nova_links *links = call->session->links;
-
 	unlink_call(call);
 	call->links = links;
 	call->next = links->ended_calls;
@@ -285,7 +283,7 @@ void request_fail_all(struct nova_session *session, const struct nova_error *why
 			call_answer(call, NULL, why);
 			continue;
 		}
-		end_call(call);
+		end_call(session->links, call);
 		call->failure = *why;
 		event_active(call->timer, EV_TIMEOUT, 0);
 	}
