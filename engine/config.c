@@ -65,8 +65,8 @@ static const struct nova_param params[] = {
 	{ "operators", NOVA_T_LIST, .metavar = "WHO", .help = "those who may change their own guests" },
 	{ "viewers", NOVA_T_LIST, .metavar = "WHO", .help = "those who may look at their own guests" },
 	{ "fence-hook", NOVA_T_PATH, .metavar = "PROGRAM", .help = "makes sure that the other side cannot run a guest in doubt before novacron resolve lets one side have it: GUEST JOB PEER source|destination; a status other than 0 forbids it" },
-	{ "fault-hook", NOVA_T_PATH, .metavar = "PROGRAM", .help = "for tests: runs, and is waited for, before each row of a job with JOB KIND SIDE STEP run|undo; a status other than 0 fails the row" },
-	{ "fault-limit", NOVA_T_DURATION, .fallback = "0", .min = 0, .max = 3600000, .metavar = "TIME", .help = "for tests: no row of a job may wait longer than this; 0: as long as it needs" },
+	{ "fault-hook", NOVA_T_PATH, .metavar = "PROGRAM", .help = "for tests: runs, and is waited for, before each row of a job, or of a point of a replica, with ID KIND SIDE STEP run|undo; a status other than 0 fails the row" },
+	{ "fault-limit", NOVA_T_DURATION, .fallback = "0", .min = 0, .max = 3600000, .metavar = "TIME", .help = "for tests: no such row may wait longer than this; 0: as long as it needs" },
 	{ "log-level", NOVA_T_CHOICE, .choices = "error|warning|info|debug", .fallback = "info", .metavar = "LEVEL", .help = "least important lines that are logged" },
 };
 

@@ -5,14 +5,13 @@
  */
 #include "host.h"
 #include "cleanup.h"
+#include "fault_hook.h"
 
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define NOVA_JOBS_KEPT 1000 /* ended jobs in the journal */
@@ -109,22 +108,6 @@ int nova_job_save(struct nova_job *job, const char *step, bool undo, struct nova
 	return nova_store_job_put(job->host->store, &row, err);
 }
 
-/* Tests break things at a row of their choice from here. It blocks: never set it in production. */
-static int call_fault_hook(struct nova_job *job, const struct nova_step *step, bool undo, struct nova_error *err)
-{
-	const char *hook = nova_config_text(job->host->config, "fault-hook");
-	char *const argv[] = { (char *)hook, job->id, (char *)job->kind, (char *)job->side, (char *)step->name,
-		(char *)(undo ? "undo" : "run"), NULL };
-	int status;
-	pid_t pid;
-
-	if (!hook[0])
-		return 0;
-	if (posix_spawn(&pid, hook, NULL, NULL, argv, environ) != 0 || waitpid(pid, &status, 0) != pid)
-		return nova_error_set(err, NOVA_INVALID, "fault-hook %s could not be run", hook);
-	return status == 0 ? 0 : nova_error_set(err, NOVA_REFUSED, "fault-hook refused row %s", step->name);
-}
-
 static int before_row(void *ctx, const struct nova_step *step, bool undo, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
@@ -137,7 +120,7 @@ static int before_row(void *ctx, const struct nova_step *step, bool undo, struct
 		/* There is no way but this one: a journal that cannot be written must not stop a guest from running. */
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s goes on with %s: %s", job->id, step->name, err->text);
 	}
-	return call_fault_hook(job, step, undo, err);
+	return nova_fault_hook(job->host, job->id, job->kind, job->side, step->name, undo, err);
 }
 
 static json_t *ended_event(const struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err,
@@ -285,7 +268,7 @@ int nova_job_start(struct nova_job *job, const struct nova_step *steps, const ch
 		nova_job_free(job);
 		return -1;
 	}
-	nova_run_cap_limits(job->run, (int)nova_config_int(job->host->config, "fault-limit"));
+	nova_fault_limit(job->host, job->run);
 	nova_host_emit(job->host, "JOB_STARTED", nova_job_json(job));
 	return 0;
 }

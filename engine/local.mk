@@ -79,6 +79,8 @@ libnova_la_SOURCES += \
 	engine/copies.c \
 	engine/execute.c \
 	engine/failover.c \
+	engine/fault_hook.c \
+	engine/fault_hook.h \
 	engine/guests.c \
 	engine/handover.c \
 	engine/host.c \

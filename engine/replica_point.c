@@ -13,6 +13,7 @@
 #include "replicate.h"
 
 #include "cleanup.h"
+#include "fault_hook.h"
 #include "migrate.h"
 #include "pace.h"
 
@@ -675,7 +676,14 @@ static void ended(void *ctx, enum nova_outcome outcome, const struct nova_error 
 	reception_free(reception);
 }
 
-static const struct nova_run_events run_events = { .ended = ended };
+static int before_row(void *ctx, const struct nova_step *step, bool undo, struct nova_error *err)
+{
+	const struct nova_replica *replica = ((struct nova_reception *)ctx)->replica;
+
+	return nova_fault_hook(replica->host, replica->token, "replica", "standby", step->name, undo, err);
+}
+
+static const struct nova_run_events run_events = { .before = before_row, .ended = ended };
 
 static int name_part(struct nova_reception *reception, size_t i, struct nova_error *err)
 {
@@ -734,6 +742,7 @@ int nova_reception_begin(struct nova_replica *replica, struct nova_reception **s
 		reception_free(reception);
 		return -1;
 	}
+	nova_fault_limit(replica->host, reception->run);
 	reception->slot = slot;
 	*slot = reception;
 	reception->begin = request;

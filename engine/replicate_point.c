@@ -10,6 +10,7 @@
 #include "replicate.h"
 
 #include "cleanup.h"
+#include "fault_hook.h"
 #include "migrate.h"
 
 #include <errno.h>
@@ -644,7 +645,14 @@ static void ended(void *ctx, enum nova_outcome outcome, const struct nova_error 
 	nova_replicate_ended(replicate, point, point ? NULL : &why);
 }
 
-static const struct nova_run_events run_events = { .ended = ended };
+static int before_row(void *ctx, const struct nova_step *step, bool undo, struct nova_error *err)
+{
+	const struct nova_replicate *replicate = ctx;
+
+	return nova_fault_hook(replicate->host, replicate->token, "replicate", "source", step->name, undo, err);
+}
+
+static const struct nova_run_events run_events = { .before = before_row, .ended = ended };
 
 int nova_attempt_start(struct nova_replicate *replicate, struct nova_error *err)
 {
@@ -657,8 +665,10 @@ int nova_attempt_start(struct nova_replicate *replicate, struct nova_error *err)
 	attempt->consistency = "crash";
 	replicate->attempt = attempt;
 	replicate->run = nova_run_new(replicate->host->base, nova_attempt_steps, NULL, false, &run_events, replicate, err);
-	if (replicate->run)
-		return 0;
-	attempt_free(nova_take(&replicate->attempt));
-	return -1;
+	if (!replicate->run) {
+		attempt_free(nova_take(&replicate->attempt));
+		return -1;
+	}
+	nova_fault_limit(replicate->host, replicate->run);
+	return 0;
 }

@@ -289,7 +289,7 @@ not_running() { # HOST GUEST
 
 qemu_pid() { # HOST GUEST
 	for pid in $(own_pids); do
-		case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
+		case $(tr "\0" " " 2>/dev/null <"/proc/$pid/cmdline") in
 		*qemu-system*"$tmp/$1/run/guests/$2/"*) echo "$pid" ;;
 		esac
 	done

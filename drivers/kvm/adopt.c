@@ -76,9 +76,7 @@ static enum nova_step_result connect_again(struct nova_run *run, void *ctx, stru
 	int kept;
 
 	if (!find_process(guest->runtime, &search)) {
-		kvm_guest_remove_sockets(task->kvm, guest->name);
-		kvm_guest_clear_runtime(guest);
-		kvm_guest_save(task->kvm, guest);
+		kvm_guest_ended(task->kvm, guest);
 		kvm_guest_state(guest, NOVA_GUEST_STOPPED, "its QEMU is gone");
 		return NOVA_STEP_DONE;
 	}

@@ -168,6 +168,14 @@ void kvm_guest_save(struct kvm *kvm, struct nova_guest *guest)
 		kvm_log(kvm, NOVA_LOG_ERROR, "kvm: guest %s: %s", guest->name, err.text);
 }
 
+void kvm_guest_ended(struct kvm *kvm, struct nova_guest *guest)
+{
+	kvm_guest_remove_sockets(kvm, guest->name);
+	kvm_point_forget(guest);
+	kvm_guest_clear_runtime(guest);
+	kvm_guest_save(kvm, guest);
+}
+
 static void tell_listeners(struct kvm_guest *live, const char *event, json_t *data)
 {
 	struct kvm_task **at = &live->listeners;
@@ -385,9 +393,7 @@ static void live_exited(void *arg, const struct nova_exit *how)
 	data = json_pack("{s:s,s:b}", "reason", why, "expected", expected);
 	tell_listeners(live, "EXIT", data);
 	kvm_guest_drop(kvm, guest);
-	kvm_guest_remove_sockets(kvm, guest->name);
-	kvm_guest_clear_runtime(guest);
-	kvm_guest_save(kvm, guest);
+	kvm_guest_ended(kvm, guest);
 	nova_guest_set_state(guest, expected ? NOVA_GUEST_STOPPED : NOVA_GUEST_FAILED, why);
 	nova_guest_event(guest, "EXIT", data);
 }

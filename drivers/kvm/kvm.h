@@ -216,6 +216,10 @@ void kvm_guest_remove_dirs(struct kvm *kvm, const char *name);
 void kvm_guest_save(struct kvm *kvm, struct nova_guest *guest);
 /* guest->runtime without a process. */
 void kvm_guest_clear_runtime(struct nova_guest *guest);
+/* Its QEMU is gone: so is what there was for it. */
+void kvm_guest_ended(struct kvm *kvm, struct nova_guest *guest);
+/* Staging images of points that no QEMU will send any more. */
+void kvm_point_forget(const struct nova_guest *guest);
 enum nova_guest_state kvm_state_of(const char *qemu_status, const char *role);
 /* runtime.migration.role: "source", "destination" or "". */
 const char *kvm_guest_role(const struct nova_guest *guest);

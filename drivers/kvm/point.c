@@ -84,6 +84,18 @@ static enum nova_step_result remove_files(struct nova_run *run, void *ctx, struc
 	return NOVA_STEP_DONE;
 }
 
+void kvm_point_forget(const struct nova_guest *guest)
+{
+	char path[PATH_MAX];
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(guest->spec, "disk"), i, disk) {
+		snprintf(path, sizeof(path), "%s" STAGING, kvm_spec_text(disk, "path") ?: "");
+		unlink(path);
+	}
+}
+
 /* ---- marks ---- */
 
 /* Those that every disk has; the others, and all but `keep` if that is given, go to notes.old: [node, name]. */

@@ -1,12 +1,12 @@
-# Fault sweeps: every row of every table, broken in every way (sweep.sh, local.sh), a soak by seed (soak.sh), and daemons
+# Fault sweeps: every row of every table, broken in every way (sweep.sh, replication.sh, local.sh), a soak by seed (soak.sh), and daemons
 # killed at random moments (moments.sh).
 #
-#   make check-faults [PART=I/N] [RECORD=FILE]     all pairs, or every Nth of a migration's; those in the file are done
+#   make check-faults [PART=I/N] [RECORD=FILE]     all pairs, or every Nth of a migration's and of replication's; those in the file are done
 #   make check-faults-sample [SAMPLE=N] [SEED=S]   a few of them
 #   make check-soak [SWITCHOVERS=N] [SEED=S] [MOMENTS=1]
 #   make check-moments [KILLS=N] [SEED=S]
-EXTRA_DIST += tests/faults/sweep.sh tests/faults/whole.sh tests/faults/local.sh tests/faults/soak.sh tests/faults/moments.sh \
-	tests/faults/faults.inc
+EXTRA_DIST += tests/faults/sweep.sh tests/faults/whole.sh tests/faults/local.sh tests/faults/replication.sh \
+	tests/faults/soak.sh tests/faults/moments.sh tests/faults/faults.inc tests/faults/pairs.inc
 # A module, since it is preloaded and never linked.
 check_LTLIBRARIES += tests/libbroken.la
 tests_libbroken_la_SOURCES = tests/faults/broken.c

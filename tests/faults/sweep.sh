@@ -8,11 +8,10 @@
 # most, and nothing of the guest is left on the other host. Only where the fault killed the QEMU that had the guest may
 # it be stopped. A daemon that ends without being killed is a failure.
 #
-# FAULTS, KINDS and ROWS (SIDE:ROW) narrow the sweep down, PART=I/N takes every Nth pair from the Ith (1 to N), SAMPLE=N
-# SEED=S takes N pairs at random. LIST=1 only prints them. The last line counts the pairs. RECORD=FILE writes down "held"
-# or "failed" and the pair, and leaves out those that it names already: whole.sh goes on after a failure by that.
+# pairs.inc says which pairs are run. The last line counts them.
 . "${srcdir:-.}/tests/lib.sh"
 . "${srcdir:-.}/tests/faults/faults.inc"
+. "${srcdir:-.}/tests/faults/pairs.inc"
 
 KINDS=${KINDS:-live warm cold postcopy live-undo}
 FAULTS=${FAULTS:-refused link-cut black-hole timeout own-daemon peer-daemon own-qemu peer-qemu disk-full no-memory}
@@ -37,33 +36,6 @@ makes_sense() { # KIND ROW FAULT
 	postcopy:*:*-qemu) return 1 ;;
 	live-undo:*:refused) return 1 ;;
 	esac
-}
-
-all_pairs() {
-	for kind in $KINDS; do
-		for row in ${ROWS:-$(rows_of "$kind")}; do
-			case " $(rows_of "$kind") " in *" $row "*) ;; *) continue ;; esac
-			for fault in $FAULTS; do
-				! makes_sense "$kind" "$row" "$fault" || echo "$kind ${row%:*} ${row#*:} $fault"
-			done
-		done
-	done
-}
-
-not_recorded() {
-	awk -v record="${RECORD:-/dev/null}" '
-		BEGIN { while ((getline line < record) > 0) { sub(/^[a-z]* /, "", line); recorded[line] = 1 } }
-		!($0 in recorded)'
-}
-
-chosen_pairs() {
-	all_pairs | awk -v part="${PART:-1/1}" -v sample="${SAMPLE:-0}" -v seed="${SEED:-1}" '
-		BEGIN { srand(seed); split(part, p, "/") }
-		(NR - p[1]) % p[2] == 0 { line[++count] = $0 }
-		END {
-			for (i = count; sample && i > 1; i--) { j = 1 + int(rand() * i); t = line[i]; line[i] = line[j]; line[j] = t }
-			for (i = 1; i <= count && (!sample || i <= sample); i++) print line[i]
-		}' | not_recorded
 }
 
 # ---- a pair ----------------------------------------------------------------------------------------
@@ -131,10 +103,8 @@ one() { # KIND SIDE ROW FAULT
 	esac
 	status=0
 	wait "$mover" || status=$?
-	rm -f "$tmp/fault"
 	[ "$status" != 124 ] || fail "$*: the command line did not hear of the end within 60 s"
-	[ -f "$tmp/fault.done" ] || { say "  the row was not reached"; missed=$((missed + 1)); }
-	rm -f "$tmp/fault.done"
+	note_reached
 	note_deaths "$4"
 	revive
 	if ! try 60 settled; then
@@ -169,30 +139,17 @@ start_over_console() {
 	start_heartbeat g
 }
 
-record() { # held or failed
-	[ -z "${RECORD:-}" ] || echo "$1 $pair" >>"$RECORD"
-}
-
 [ -z "${LIST:-}" ] || { chosen_pairs; exit 0; }
 chosen_pairs >"$tmp/pairs"
 start_faulty_pair
 dirty=
 new_guest
-pairs=0 missed=0 deaths=0
-begun=$(now_ms)
 pair=
-cleanup_fn '[ -z "$pair" ] || record failed'
-while read -r pair <&4; do
-	say "$pair (guest on $home)"
-	one $pair 4<&-
-	record held
-	pairs=$((pairs + 1))
-done 4<"$tmp/pairs"
-pair=
+run_pairs
 remove_guest
 stop_proxies
 finish
-echo "$pairs pairs of row and fault in $((($(now_ms) - begun) / 1000)) s: the guest ran on exactly one side after each," \
+echo "$pairs pairs of row and fault in $took_s s: the guest ran on exactly one side after each," \
 	"nothing was left behind ($missed rows were not reached, ${resumed:-0} guests were let run by resume," \
 	"daemons died by themselves $deaths times, $(emulators_toll))"
 [ "$deaths" = 0 ] || fail "a daemon died by itself"
