@@ -109,6 +109,8 @@ json_t *nova_replica_json(const struct nova_replica *replica)
 		json_object_set_new(
 		    json, "lag_ms", json_integer(nova_wall_ms() - json_integer_value(json_object_get(newest, "taken_ms"))));
 	json_object_set_new(json, "arriving", json_boolean(replica->reception != NULL));
+	if (json_object_get(replica->body, "merging")) /* images that are no point's own now */
+		json_object_set_new(json, "merging", json_deep_copy(json_object_get(replica->body, "merging")));
 	return json;
 }
 

@@ -113,11 +113,11 @@ newest_since() { # MS
 	[ "$(shown alpha '.last.taken_ms // 0')" -gt "$1" ]
 }
 
-# What there is of points, and nothing beside them.
+# What there is of points, and of a merge that goes on with the next one, and nothing beside them.
 tidy() {
 	[ -z "$(servers)" ] && [ -z "$(find "$tmp/alpha/disks" -name '*.nova-point')" ] &&
 		[ -z "$(find "$tmp"/*/run -name 'replica-*')" ] && [ -z "$(find "$tmp/alpha/run/guests" -name 'disk*.sock')" ] &&
-		[ "$(images beta)" = "$(shown beta '.points[].files[]' | sort)" ]
+		[ "$(images beta)" = "$(shown beta '.points[].files[], (.merging.into // [])[]' | sort)" ]
 }
 
 check_point() {
