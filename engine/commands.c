@@ -291,7 +291,6 @@ STARTER(cmd_baseline)
 		return nova_verb_start(host, who, NOVA_VERB_##VERB, args, done, arg, err); \
 	}
 VERB(cmd_start, START)
-VERB(cmd_stop, STOP)
 VERB(cmd_pause, PAUSE)
 VERB(cmd_resume, RESUME)
 VERB(cmd_snapshot, SNAPSHOT)
@@ -495,7 +494,7 @@ PARAMS p_failback[] = {
 static const struct nova_command commands[] = {
 	{ "create", "define a guest and prepare what it needs", NOVA_ROLE_OPERATOR, p_create, .start = nova_cmd_create },
 	{ "start", "start a guest", NOVA_ROLE_OPERATOR, p_start, .start = cmd_start },
-	{ "stop", "shut a guest down", NOVA_ROLE_OPERATOR, p_stop, .start = cmd_stop },
+	{ "stop", "shut a guest down", NOVA_ROLE_OPERATOR, p_stop, .start = nova_cmd_stop },
 	{ "pause", "halt a guest's processors", NOVA_ROLE_OPERATOR, p_guest, .start = cmd_pause },
 	{ "resume", "let a paused guest run", NOVA_ROLE_OPERATOR, p_guest, .start = cmd_resume },
 	{ "delete", "remove a guest", NOVA_ROLE_OPERATOR, p_delete, .start = nova_cmd_delete },

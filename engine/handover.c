@@ -140,12 +140,28 @@ int nova_replicate_handover(struct nova_host *host, const char *peer, json_t *ar
 
 /* ---- superseded ---- */
 
+/* It had moved to its standby, and is back. */
+static bool goes_on(struct nova_replicate *replicate)
+{
+	const struct nova_entry *entry = nova_entry_find(replicate->host, replicate->guest);
+
+	if (replicate->state != NOVA_REPLICATE_HANDED_OVER || !json_object_get(replicate->body, "moved") || !entry ||
+	    strcmp(json_string_value(json_object_get(replicate->body, "uuid")) ?: "", entry->uuid))
+		return false;
+	json_object_del(replicate->body, "moved");
+	replicate->begun_ms = -1;
+	replicate->failures = 0;
+	nova_replicate_set_state(replicate, NOVA_REPLICATE_ACTIVE, "the guest is back");
+	nova_replicate_pace(replicate);
+	return true;
+}
+
 void nova_replicate_came_back(struct nova_host *host, const char *guest, const char *from)
 {
 	struct nova_replicate *replicate = nova_replicate_find(host, guest);
 	struct nova_error err;
 
-	if (!replicate || strcmp(replicate->peer, from))
+	if (!replicate || goes_on(replicate) || strcmp(replicate->peer, from))
 		return;
 	json_object_set_new(replicate->body, "came_back", json_true());
 	if (nova_replicate_save(replicate, &err) < 0)

@@ -235,6 +235,8 @@ struct nova_op *nova_verb_start(struct nova_host *host, const struct nova_identi
     json_t *args, nova_done_fn done, void *arg, struct nova_error *err);
 struct nova_op *nova_cmd_migrate(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
     struct nova_error *);
+struct nova_op *nova_cmd_stop(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
+    struct nova_error *);
 struct nova_op *nova_cmd_peers(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,
     struct nova_error *);
 struct nova_op *nova_cmd_drivers(struct nova_host *, const struct nova_identity *, json_t *, nova_done_fn, void *,

@@ -99,6 +99,7 @@ libnova_la_SOURCES += \
 	engine/migrate_incoming.c \
 	engine/migrate_ready.c \
 	engine/migrate_receive.c \
+	engine/migrate_seeds.c \
 	engine/migrate_rejoin.c \
 	engine/migrate_path.c \
 	engine/migrate_says.c \

@@ -75,8 +75,7 @@ struct nova_op *nova_cmd_migrate(struct nova_host *host, const struct nova_ident
 	json_t *answer;
 
 	if (!entry ||
-	    check_migratable(host, entry, json_string_value(json_object_get(args, "mode")), peer, err) < 0 ||
-	    nova_replicates_check_idle(entry, err) < 0)
+	    check_migratable(host, entry, json_string_value(json_object_get(args, "mode")), peer, err) < 0)
 		return NULL;
 	job = nova_job_new(host, "migrate", "source", who, entry->name, args, err);
 	if (!job)
@@ -92,4 +91,22 @@ struct nova_op *nova_cmd_migrate(struct nova_host *host, const struct nova_ident
 		return NULL;
 	job_begun(host, job, &answer);
 	return nova_op_later(host->base, answer, NULL, done, arg, err);
+}
+
+/* A guest whose memory is still on its way belongs to its migration. All that may be done to it meanwhile is to pull its plug:
+ * what it waits for may never come. The migration ends with it, at both sides. */
+struct nova_op *nova_cmd_stop(struct nova_host *host, const struct nova_identity *who, json_t *args, nova_done_fn done, void *arg,
+    struct nova_error *err)
+{
+	struct nova_entry *entry = nova_entry_need(host, who, json_string_value(json_object_get(args, "guest")), err);
+	bool drains;
+
+	if (!entry)
+		return NULL;
+	drains = entry->job && !strcmp(entry->job->kind, "migrate") && !strcmp(entry->job->side, "destination") &&
+		 nova_job_at(entry->job, "drain");
+	if (!drains || !json_is_true(json_object_get(args, "force")))
+		return nova_verb_start(host, who, NOVA_VERB_STOP, args, done, arg, err);
+	nova_host_log(host, NOVA_LOG_WARNING, "guest %s is ended while %s still brings its memory", entry->name, entry->job->id);
+	return nova_slot_call(entry->slot, NOVA_VERB_STOP, &entry->guest, args, done, arg, err);
 }

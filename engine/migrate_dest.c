@@ -180,7 +180,7 @@ static enum nova_step_result run_exports(struct nova_run *run, void *ctx, struct
 	if (!carries(job))
 		return NOVA_STEP_DONE;
 	return nova_job_call_then(
-	    job, NOVA_VERB_MIRROR_IN, json_pack("{s:O?}", "copies", dest->copies), exported, err);
+	    job, NOVA_VERB_MIRROR_IN, json_pack("{s:O?}", "copies", dest->seeds ?: dest->copies), exported, err);
 }
 
 /* ---- offer: what is held of the guest from earlier ---- */
@@ -271,6 +271,7 @@ static enum nova_step_result run_close(struct nova_run *run, void *ctx, struct n
 	struct nova_job *job = ctx;
 	struct nova_dest *dest = job->ctx;
 
+	nova_dest_leave_seeds(dest);
 	if (!dest->cold || !carries(job))
 		return NOVA_STEP_DONE;
 	return nova_job_call(job, NOVA_VERB_STOP, json_pack("{s:b}", "force", 1), err);
@@ -374,6 +375,7 @@ const struct nova_step nova_dest_steps[] = {
 	{ "admit",    run_admit,   undo_admit,    nova_job_drop_op,  30000 },
 	{ "prepare",  run_prepare, undo_prepare,  nova_job_drop_op,  300000 },
 	{ "offer",    run_offer,   NULL,          drop_offer,        60000 },
+	{ "seeds",    nova_dest_run_seeds, NULL,  nova_job_drop_op,  0 },
 	{ "exports",  run_exports, NULL,          nova_job_drop_op,  30000 },
 	{ "receive",  run_receive, undo_receive,  NULL,              0 },
 	{ "detach",   run_detach,  NULL,          nova_job_drop_op,  15000 },
@@ -465,6 +467,8 @@ static void dest_free(struct nova_job *job)
 	nova_pipe_child_free(dest->decoder);
 	nova_base_use_free(dest->base);
 	nova_disks_in_free(dest->disks);
+	nova_dest_leave_seeds(dest);
+	json_decref(dest->seeds);
 	json_decref(dest->copies);
 	if (dest->channel)
 		dest->channel->ops->free(dest->channel);

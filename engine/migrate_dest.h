@@ -33,6 +33,8 @@ struct nova_dest {
 	struct nova_pipe *pipe;               /* owned; NULL: none yet, or a decoder */
 	struct nova_pipe_child *decoder;      /* owned: instead, with sandbox-decoder */
 	json_t *copies;                       /* owned: older copies of the guest's disks on this host */
+	json_t *seeds;                        /* owned: those and what its replica holds; NULL: only those */
+	char replica[33];                     /* that is being read; "": none */
 	struct nova_disks_in *disks;          /* owned; NULL: none are carried */
 	char *path;                           /* owned: where the guest's state goes */
 	bool loaded, postcopy, cold, committed, arrived;
@@ -60,6 +62,11 @@ void nova_dest_answer(
 
 /* Committed: the guest runs here, and waits for the rest of its memory. */
 bool nova_dest_drains(const struct nova_job *job);
+
+/* ---- migrate_seeds.c ---- */
+enum nova_step_result nova_dest_run_seeds(struct nova_run *run, void *job, struct nova_error *err);
+/* They are not read any more. */
+void nova_dest_leave_seeds(struct nova_dest *dest);
 
 /* ---- migrate_receive.c ---- */
 bool nova_dest_streams(const struct nova_dest *dest);

@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "migrate_baseline.h"
+#include "replicate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -348,6 +349,7 @@ static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct
 
 const struct nova_step nova_source_steps[] = {
 	/* what           how                          take it back                 stop waiting               limit_ms */
+	{ "points",       nova_points_row,             NULL,                        NULL,                      60000 },
 	{ "preflight",    nova_source_run_preflight,   NULL,                        nova_job_drop_op,          150000 },
 	{ "estimate",     nova_estimate_row,           NULL,                        nova_job_drop_op,          30000 },
 	{ "connect",      nova_source_run_connect,     nova_source_undo_connect,    NULL,                      20000 },

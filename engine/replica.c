@@ -56,6 +56,21 @@ json_t *nova_replica_point(const struct nova_replica *replica, json_int_t id)
 	return NULL;
 }
 
+json_t *nova_replica_copies(const struct nova_replica *replica)
+{
+	const json_t *points = nova_replica_points(replica);
+	const json_t *files = json_object_get(json_array_get(points, json_array_size(points) - 1), "files");
+	json_t *copies = json_array(), *disk;
+	size_t i;
+
+	json_array_foreach (json_object_get(replica->body, "disks"), i, disk)
+		if (json_array_get(files, i))
+			json_array_append_new(copies,
+			    json_pack("{s:O, s:O, s:s, s:O, s:b}", "disk", json_object_get(disk, "disk"), "path", json_array_get(files, i),
+				"format", "qcow2", "size", json_object_get(disk, "size"), "replica", 1));
+	return copies;
+}
+
 struct nova_replica *nova_replica_find(struct nova_host *host, const char *guest)
 {
 	struct nova_replica *replica;
@@ -225,7 +240,7 @@ bool nova_replica_holds(const struct nova_replica *replica, json_int_t id)
 	const char *guest;
 	json_t *point;
 
-	if (replica->exports || replica->job)
+	if (replica->readers || replica->job)
 		return true;
 	json_object_foreach (json_object_get(replica->body, "holds"), guest, point)
 		if (json_integer_value(point) == id && nova_entry_find(replica->host, guest))
@@ -250,8 +265,9 @@ int nova_replica_remove(struct nova_replica *replica, struct nova_error *err)
 	const char *user = user_of(replica);
 	char key[64];
 
-	if (replica->exports)
-		return nova_error_set(err, NOVA_STATE, "a point of guest %s is being exported", replica->guest);
+	if (replica->readers)
+		return nova_error_set(err, NOVA_STATE, "the replica of guest %s is being read: by an export, or by a migration of the guest",
+		    replica->guest);
 	if (replica->job)
 		return nova_error_set(err, NOVA_STATE, "guest %s is being started from this replica by %s", replica->guest,
 		    replica->job->id);

@@ -27,7 +27,7 @@ static void export_free(struct export *export)
 	struct nova_replica *replica = nova_replica_by_token(export->host, export->token);
 
 	if (replica)
-		replica->exports--;
+		replica->readers--;
 	free(export->out);
 	free(export);
 }
@@ -135,7 +135,7 @@ struct nova_op *nova_replica_export(struct nova_replica *replica, json_t *args, 
 	memcpy(export->token, replica->token, sizeof(export->token));
 	export->done = done;
 	export->arg = arg;
-	replica->exports++;
+	replica->readers++;
 	export->waiting = nova_replica_wait(replica, NOVA_REPLICA_MERGE_MS, images_rest, export, err);
 	if (export->waiting)
 		return &export->op;

@@ -3,7 +3,7 @@
  * replica_wait.c - who wants to read images of a replica waits for the merge that writes them.
  *
  * A merge of old points writes images that all newer points stand on, so that no point can be read meanwhile. Whoever
- * reads says so first (exports, job, holds: nova_replica_holds): then no other merge begins, and the one that is under
+ * reads says so first (readers, job, holds: nova_replica_holds): then no other merge begins, and the one that is under
  * way is waited for here. Not here: when a merge begins and ends (replica_point.c).
  */
 #include "replicate.h"

@@ -219,15 +219,28 @@ void nova_replicate_set_state(struct nova_replicate *replicate, enum nova_replic
 		"state", state_names[state], "why", why));
 }
 
-int nova_replicates_check_idle(const struct nova_entry *entry, struct nova_error *err)
+enum nova_step_result nova_points_row(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	const struct nova_replicate *replicate = nova_replicate_find(entry->host, entry->name);
+	const struct nova_job *job = ctx;
+	const struct nova_replicate *replicate = nova_replicate_find(job->host, job->guest_name);
 
 	if (!replicate || !replicate->attempt)
-		return 0;
-	return nova_error_set(err, NOVA_STATE,
-	    "a point of guest %s is being made for %s: wait for it, or novacron replicate pause %s", entry->name, replicate->peer,
-	    entry->name);
+		return NOVA_STEP_DONE;
+	if (!nova_attempt_is_base(replicate))
+		return NOVA_STEP_WAIT;
+	nova_error_set(err, NOVA_STATE,
+	    "all of the disks of guest %s are being copied to %s for its first point: wait for it (novacron replicate show %s), or "
+	    "novacron replicate pause %s, and what was copied is lost",
+	    job->guest_name, replicate->peer, job->guest_name, job->guest_name);
+	return NOVA_STEP_FAILED;
+}
+
+void nova_points_rest(struct nova_replicate *replicate)
+{
+	struct nova_entry *entry = nova_entry_find(replicate->host, replicate->guest);
+
+	if (entry && entry->job && nova_job_at(entry->job, "points"))
+		nova_run_done(entry->job->run);
 }
 
 static struct nova_replicate *replicate_free(struct nova_replicate *replicate)
@@ -253,6 +266,18 @@ static struct nova_replicate *replicate_free(struct nova_replicate *replicate)
 	return NULL;
 }
 
+/* It has moved to its standby, where nobody waits for points of it: they go on when it is back. */
+static void rest_if_moved(struct nova_replicate *replicate, const struct nova_entry *entry)
+{
+	const struct nova_job *job = entry->job;
+
+	if (!job || strcmp(job->kind, "migrate") || strcmp(job->side, "source") || strcmp(job->peer, replicate->peer) ||
+	    replicate->state != NOVA_REPLICATE_ACTIVE || replicate->host->closing)
+		return;
+	json_object_set_new(replicate->body, "moved", json_true());
+	nova_replicate_set_state(replicate, NOVA_REPLICATE_HANDED_OVER, "the guest has moved there");
+}
+
 void nova_replicates_guest_gone(struct nova_host *host, struct nova_entry *entry)
 {
 	struct nova_replicate *replicate, *next;
@@ -267,6 +292,7 @@ void nova_replicates_guest_gone(struct nova_host *host, struct nova_entry *entry
 			continue;
 		}
 		nova_attempt_drop(replicate);
+		rest_if_moved(replicate, entry);
 		if (!host->closing)
 			nova_replicate_pace(replicate);
 	}

@@ -90,8 +90,10 @@ int nova_replicates_open(struct nova_host *host, struct nova_error *err);
 void nova_replicates_close(struct nova_host *host);
 /* The guest is about to be freed. */
 void nova_replicates_guest_gone(struct nova_host *host, struct nova_entry *entry);
-/* Something else needs the guest's disks: is a point being made of it? -1 says so. */
-int nova_replicates_check_idle(const struct nova_entry *entry, struct nova_error *err);
+/* A row of a job that needs the guest's disks: the point that is being made is waited for, and no other begins. */
+enum nova_step_result nova_points_row(struct nova_run *run, void *job, struct nova_error *err);
+/* None is being made any more: the row goes on. */
+void nova_points_rest(struct nova_replicate *replicate);
 struct nova_replicate *nova_replicate_find(struct nova_host *host, const char *guest);
 int nova_replicate_save(struct nova_replicate *replicate, struct nova_error *err);
 void nova_replicate_pace(struct nova_replicate *replicate);
@@ -113,8 +115,9 @@ bool nova_handover_point(struct nova_replicate *replicate, const json_t *point);
 void nova_handover_failed(struct nova_replicate *replicate, const struct nova_error *err);
 /* The guest was started over there: it must not run here. */
 void nova_replicate_superseded(struct nova_replicate *replicate);
-/* A guest of this name arrived by a migration from a peer. If that is the standby, and it says that it had started the guest,
- * then that is the one that came: it is not paused for it. Until the standby says that it had not (_confirmed). */
+/* A guest of this name arrived by a migration from a peer. If it had moved to its standby, points of it are made again. If that
+ * is the standby, and it says that it had started the guest, then that is the one that came: it is not paused for it. Until
+ * the standby says that it had not (_confirmed). */
 void nova_replicate_came_back(struct nova_host *host, const char *guest, const char *from);
 void nova_replicate_confirmed(struct nova_replicate *replicate);
 
@@ -122,6 +125,8 @@ void nova_replicate_confirmed(struct nova_replicate *replicate);
 int nova_attempt_start(struct nova_replicate *replicate, struct nova_error *err);
 /* Forget it, where it stands. */
 void nova_attempt_drop(struct nova_replicate *replicate);
+/* Are all of the disks being copied, which takes its time? */
+bool nova_attempt_is_base(const struct nova_replicate *replicate);
 /* Bytes of the point that is being made. */
 json_t *nova_attempt_json(const struct nova_replicate *replicate);
 void nova_attempt_set_rate(struct nova_replicate *replicate);
@@ -145,7 +150,7 @@ struct nova_replica {
 	json_t *body;
 	struct nova_reception *reception; /* owned: a point that arrives */
 	struct nova_job *job;             /* borrowed: a fail-over */
-	unsigned exports;                 /* under way: the images stay as they are */
+	unsigned readers;                 /* exports, and migrations that compare with it: the images stay as they are */
 	bool merging;                     /* images that newer points stand on are being written */
 	TAILQ_HEAD(nova_replica_waits, nova_replica_wait) waits; /* for the end of that */
 };
@@ -160,6 +165,8 @@ json_t *nova_replica_points(const struct nova_replica *replica); /* borrowed */
 /* The newest whole point, or the one of this id; NULL: there is none. Borrowed. */
 json_t *nova_replica_point(const struct nova_replica *replica, json_int_t id);
 json_t *nova_replica_json(const struct nova_replica *replica);
+/* What its newest images hold, as older copies of the guest's disks (see nova_copies_get); new. */
+json_t *nova_replica_copies(const struct nova_replica *replica);
 /* Remove it with its images. */
 int nova_replica_remove(struct nova_replica *replica, struct nova_error *err);
 /* Does something stand on the images of this point? */

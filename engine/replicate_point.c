@@ -31,7 +31,8 @@ struct nova_attempt {
 	json_t *made;                     /* owned: the point, once the standby has said that it is there */
 	json_int_t newest;                /* at the standby; 0: none */
 	json_int_t point;                 /* that is being made */
-	bool delta, sent, passed_on, mirroring, superseded;
+	bool delta, base; /* which of them it is; base: once it has begun */
+	bool sent, passed_on, mirroring, superseded;
 	int64_t taken_ms;                 /* wall clock */
 	json_int_t read_bytes;            /* that the mark named */
 	const char *consistency;          /* static */
@@ -340,6 +341,7 @@ static enum nova_step_result run_begin(struct nova_run *run, void *ctx, struct n
 	struct nova_replicate *replicate = ctx;
 	struct nova_attempt *attempt = replicate->attempt;
 
+	attempt->base = !attempt->delta;
 	return ask(attempt, "replica-begin",
 	    json_pack("{s:s, s:I, s:s}", "token", replicate->token, "point", attempt->point, "kind", attempt->delta ? "delta" : "base"),
 	    NOVA_REPLICA_WORK_MS, NULL, err);
@@ -501,8 +503,10 @@ static enum nova_step_result run_copy(struct nova_run *run, void *ctx, struct no
 	struct nova_attempt *attempt = ((struct nova_replicate *)ctx)->attempt;
 	json_t *args = json_pack("{s:o}", "disks", disks_with_sockets(attempt));
 
-	if (attempt->delta)
+	if (attempt->delta) {
+		json_object_set_new(args, "mark", mark_of(attempt, attempt->point));
 		return call(attempt, NOVA_VERB_POINT_SEND, args, copied, err);
+	}
 	attempt->mirroring = true;
 	return call(attempt, NOVA_VERB_MIRROR_START, args, mirrors_begun, err);
 }
@@ -616,6 +620,12 @@ void nova_attempt_drop(struct nova_replicate *replicate)
 		return;
 	replicate->run = nova_run_free(replicate->run);
 	attempt_free(nova_take(&replicate->attempt));
+	nova_points_rest(replicate);
+}
+
+bool nova_attempt_is_base(const struct nova_replicate *replicate)
+{
+	return replicate->attempt && replicate->attempt->base;
 }
 
 void nova_attempt_set_rate(struct nova_replicate *replicate)
@@ -643,6 +653,7 @@ static void ended(void *ctx, enum nova_outcome outcome, const struct nova_error 
 	if (superseded)
 		nova_replicate_superseded(replicate);
 	nova_replicate_ended(replicate, point, point ? NULL : &why);
+	nova_points_rest(replicate);
 }
 
 static int before_row(void *ctx, const struct nova_step *step, bool undo, struct nova_error *err)

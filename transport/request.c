@@ -339,9 +339,11 @@ static int answer_heard(struct nova_session *session, struct nova_cursor *c, str
 
 /* ---- their requests, our answers ---- */
 
+/* An answer that there is no memory for, not even to say so, ends the session: the peer must not wait for it. */
 static void send_answer(
     struct nova_session *session, uint32_t id, json_t *result, const struct nova_error *failure)
 {
+	static const struct nova_error mute = { NOVA_LINK, 0, "no memory for an answer" };
 	NOVA_AUTOJSON json_t *message = NULL;
 	struct nova_error err;
 
@@ -358,8 +360,8 @@ static void send_answer(
 	json_decref(message);
 	message = json_pack(
 	    "{s:{s:s, s:s}}", "error", "category", nova_category_name(err.category), "text", err.text);
-	if (message)
-		send_json(session, CONTROL_ANSWER, id, message, NULL);
+	if (!message || send_json(session, CONTROL_ANSWER, id, message, NULL) < 0)
+		session_close(session, &mute);
 }
 
 void request_answer(struct nova_request *request, json_t *result, const struct nova_error *err)

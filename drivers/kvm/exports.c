@@ -115,6 +115,8 @@ static bool usable(const struct kvm_task *task, const json_t *copy, const char *
 	int64_t size = strcmp(format, "qcow2") == 0 ? kvm_path_qcow2(task->kvm->roots, path, &why)
 	                                            : kvm_path_existing(task->kvm->roots, "older copy", path, &why);
 
+	if (size >= 0 && json_is_true(json_object_get(copy, "replica")) && kvm_replica_open_to_user(task->kvm, path, &why) < 0)
+		size = -1;
 	if (size < 0)
 		kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: older copy not used: %s", task->guest->name,
 		    why.text);

@@ -121,7 +121,7 @@ KVM_VERB(in_prepare)
 	};
 	static const struct nova_step recover_rows[] = {
 		{ "listen", listen_again, NULL, kvm_task_stop_waiting },
-		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
+		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, 2 * KVM_LOSS_LIMIT_MS },
 		{ "listen again", listen_again, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};

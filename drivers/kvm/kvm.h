@@ -392,6 +392,8 @@ json_t *kvm_carry_leave(const struct nova_guest *guest, const json_t *carried, b
 enum nova_step_result kvm_backing_describe(struct nova_run *run, void *ctx, struct nova_error *err);
 enum nova_step_result kvm_backing_find(struct nova_run *run, void *ctx, struct nova_error *err);
 int kvm_hand_to_user(const struct kvm *kvm, const char *path, struct nova_error *err);
+/* The user that guests run as may read the images beside this one, on which others stand, and write none of them. */
+int kvm_replica_open_to_user(const struct kvm *kvm, const char *image, struct nova_error *err);
 /* mirror.c: what is in the device of a disk ({disk, file}), of query-block's answer; NULL: QEMU has no such disk. */
 const json_t *kvm_disk_inserted(const json_t *devices, const json_t *disk);
 /* jobs.c: block jobs whose names begin with one of prefixes (NULL at the end). Listen for their ends, then begin jobs and

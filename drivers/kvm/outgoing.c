@@ -238,11 +238,29 @@ static enum nova_step_result migrate(struct nova_run *run, void *ctx, struct nov
 
 /* ---- a postcopy whose stream was lost goes on over a new one ---- */
 
+/* A QEMU that has written all of its memory waits for the last answer, and pauses no more when its stream ends (seen with 7.2). */
+static enum nova_step_result not_lost(const struct kvm_task *task, struct nova_error *err)
+{
+	const char *name = task->guest->name;
+
+	if (json_is_true(json_object_get(task->notes, "all_sent")))
+		nova_error_set(err, NOVA_TIMEOUT,
+		    "QEMU of guest %s had sent all of its memory and cannot send it again: what was on its way when a daemon or the link "
+		    "ended is lost. If the guest goes on waiting at its destination, end it there (novacron stop %s --force) and start it again",
+		    name, name);
+	else
+		nova_error_set(err, NOVA_TIMEOUT, "QEMU of guest %s has not noticed in %d s that its stream has ended", name,
+		    KVM_LOSS_LIMIT_MS / 1000);
+	return NOVA_STEP_FAILED;
+}
+
 static enum nova_step_result match_lost(
     struct kvm_task *task, const char *event, json_t *data, struct nova_error *err)
 {
 	const char *status = strcmp(event, "MIGRATION") == 0 ? kvm_spec_text(data, "status") : NULL;
 
+	if (strcmp(event, "TIMEOUT") == 0)
+		return not_lost(task, err);
 	if (status && strcmp(status, "completed") == 0)
 		json_object_set_new(task->result, "complete", json_true());
 	return status && (strcmp(status, "postcopy-paused") == 0 || strcmp(status, "completed") == 0)
@@ -264,7 +282,10 @@ enum nova_step_result kvm_wait_for_loss(struct kvm_task *task, json_t *value, st
 		nova_error_set(err, NOVA_STATE, "guest %s is in no postcopy (%s)", task->guest->name, status);
 		return NOVA_STEP_FAILED;
 	}
-	return kvm_task_listen(task, match_lost, 0, err);
+	json_object_set_new(task->notes, "all_sent",
+	    json_boolean(strcmp(kvm_guest_role(task->guest), "source") == 0 &&
+	        kvm_spec_int(json_object_get(value, "ram"), "remaining") == 0));
+	return kvm_task_listen(task, match_lost, KVM_LOSS_LIMIT_MS, err);
 }
 
 static enum nova_step_result wait_lost(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -306,7 +327,7 @@ KVM_VERB(out_start)
 		{ NULL },
 	};
 	static const struct nova_step resume_rows[] = {
-		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, KVM_LOSS_LIMIT_MS },
+		{ "wait", wait_lost, NULL, kvm_task_stop_waiting, 2 * KVM_LOSS_LIMIT_MS },
 		{ "migrate", migrate_on, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define STAGING ".nova-point"
+#define NODES "point-disk"
 #define PIECE 65536 /* what a mark notes, and a job copies, at once */
 
 static const char *const prefixes[] = { "point-disk", "send-disk", NULL };
@@ -45,6 +46,14 @@ static json_t *staging_of(const json_t *disk)
 	return json_sprintf("%s" STAGING, kvm_spec_text(disk, "file"));
 }
 
+/* A point's own: what is left of an earlier one, and in use, is in nobody's way. The mark ends with the point's number. */
+static json_t *node_of(const struct kvm_task *task, const json_t *disk, const char *kind)
+{
+	const char *mark = kvm_spec_text(task->args, "mark") ?: "", *number = strrchr(mark, '-');
+
+	return json_sprintf("point-%s-%s.%s", kvm_spec_text(disk, "disk"), kind, number ? number + 1 : "0");
+}
+
 static enum nova_step_result cancel_jobs(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	return kvm_jobs_end(ctx, prefixes, 0, true, err);
@@ -52,22 +61,51 @@ static enum nova_step_result cancel_jobs(struct nova_run *run, void *ctx, struct
 
 /* ---- nodes and files of a point ---- */
 
-/* Targets first: they are all that is above a staging image. */
-static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+static void note_refusal(struct kvm_task *task)
 {
-	int at = (int)next_of(task);
-	static const char *const kinds[] = { "target", "staging" };
+	const char *refusal = kvm_spec_text(task->notes, "refusal");
 
-	if (at == 2 * KVM_DISKS_MAX)
-		return NOVA_STEP_DONE;
-	return kvm_task_try(task, "blockdev-del",
-	    json_pack("{s:o}", "node-name", json_sprintf("point-disk%d-%s", at / 2, kinds[at % 2])), remove_next, err);
+	if (refusal)
+		kvm_log(task->kvm, NOVA_LOG_WARNING, "kvm: guest %s: an image of a point is not let go: %s", task->guest->name, refusal);
+	json_object_del(task->notes, "refusal");
 }
 
+static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *node;
+
+	note_refusal(task);
+	node = json_array_get(json_object_get(task->notes, "nodes"), next_of(task));
+	if (!node)
+		return NOVA_STEP_DONE;
+	return kvm_task_try(task, "blockdev-del", json_pack("{s:O}", "node-name", node), remove_next, err);
+}
+
+/* Targets first: they are all that is above a staging image. */
+static enum nova_step_result points_nodes_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	json_t *nodes = json_array(), *node;
+	size_t i;
+
+	json_array_foreach (value, i, node) {
+		const char *name = kvm_spec_text(node, "node-name") ?: "";
+
+		if (strncmp(name, NODES, strlen(NODES)) == 0 && strstr(name, "-target"))
+			json_array_insert_new(nodes, 0, json_string(name));
+		else if (strncmp(name, NODES, strlen(NODES)) == 0)
+			json_array_append_new(nodes, json_string(name));
+	}
+	json_object_set_new(task->notes, "nodes", nodes);
+	begin_loop(task);
+	return remove_next(task, NULL, err);
+}
+
+/* All of them, whichever point they were of. */
 static enum nova_step_result remove_nodes(struct nova_run *run, void *ctx, struct nova_error *err)
 {
-	begin_loop(ctx);
-	return kvm_guest_live(((struct kvm_task *)ctx)->guest) ? remove_next(ctx, NULL, err) : NOVA_STEP_DONE;
+	if (!kvm_guest_live(((struct kvm_task *)ctx)->guest))
+		return NOVA_STEP_DONE;
+	return kvm_task_qmp(ctx, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), points_nodes_known, err);
 }
 
 static enum nova_step_result remove_files(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -277,7 +315,7 @@ static enum nova_step_result open_next(struct kvm_task *task, json_t *value, str
 		return NOVA_STEP_DONE;
 	return kvm_task_qmp(task, "blockdev-add",
 	    json_pack("{s:s,s:o,s:s,s:{s:s,s:o}}", "driver", "qcow2", "node-name",
-	        json_sprintf("point-%s-staging", kvm_spec_text(disk, "disk")), "discard", "unmap", "file", "driver", "file",
+	        node_of(task, disk, "staging"), "discard", "unmap", "file", "driver", "file",
 	        "filename", staging_of(disk)),
 	    open_next, err);
 }
@@ -310,7 +348,7 @@ static enum nova_step_result take(struct nova_run *run, void *ctx, struct nova_e
 		json_array_append(jobs, job);
 		json_array_append_new(actions,
 		    json_pack("{s:s,s:{s:o,s:O,s:o,s:s,s:O,s:s}}", "type", "blockdev-backup", "data", "job-id", job, "device",
-		        json_object_get(disk, "node"), "target", json_sprintf("point-%s-staging", kvm_spec_text(disk, "disk")),
+		        json_object_get(disk, "node"), "target", node_of(task, disk, "staging"),
 		        "sync", "bitmap", "bitmap", json_object_get(task->args, "since"), "bitmap-mode", "never"));
 	}
 	json_object_set_new(task->notes, "jobs", jobs);
@@ -359,7 +397,7 @@ static enum nova_step_result connect_next(struct kvm_task *task, json_t *value, 
 		return NOVA_STEP_DONE;
 	return kvm_task_qmp(task, "blockdev-add",
 	    json_pack("{s:s,s:o,s:{s:s,s:O},s:s,s:s,s:s}", "driver", "nbd", "node-name",
-	        json_sprintf("point-%s-target", kvm_spec_text(disk, "disk")), "server", "type", "unix", "path",
+	        node_of(task, disk, "target"), "server", "type", "unix", "path",
 	        json_object_get(disk, "path"), "export", "", "discard", "unmap", "detect-zeroes", "unmap"),
 	    connect_next, err);
 }
@@ -379,7 +417,7 @@ static enum nova_step_result copy_next(struct kvm_task *task, json_t *value, str
 		return kvm_jobs_wait(task, err);
 	return kvm_task_qmp(task, "blockdev-backup",
 	    json_pack("{s:o,s:o,s:o,s:s}", "job-id", json_sprintf("send-%s", name), "device",
-	        json_sprintf("point-%s-staging", name), "target", json_sprintf("point-%s-target", name), "sync", "top"),
+	        node_of(task, disk, "staging"), "target", node_of(task, disk, "target"), "sync", "top"),
 	    copy_next, err);
 }
 

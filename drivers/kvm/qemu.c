@@ -76,6 +76,7 @@ static const char *const allowed[] = {
 	"query-migrate-capabilities",
 	"query-migrate-parameters",
 	"query-name",
+	"query-named-block-nodes",
 	"query-status",
 	"query-uuid",
 	"query-version",

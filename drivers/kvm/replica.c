@@ -112,8 +112,7 @@ static int open_images(const char *path, gid_t gid, struct nova_error *err)
 	return rc;
 }
 
-/* The user that guests run as may read the images that theirs stand on, and write none of them. */
-static int open_directory(const struct kvm *kvm, const char *image, struct nova_error *err)
+int kvm_replica_open_to_user(const struct kvm *kvm, const char *image, struct nova_error *err)
 {
 	const char *name = kvm_config_text(kvm, "qemu-user");
 	NOVA_AUTOFREE char *directory = image ? strdup(image) : NULL;
@@ -136,7 +135,7 @@ static enum nova_step_result make_done(struct nova_run *run, void *ctx, struct n
 
 	if (!json_is_true(json_object_get(task->args, "for_guest")))
 		return NOVA_STEP_DONE;
-	if (open_directory(task->kvm, kvm_spec_text(task->args, "backing"), err) < 0)
+	if (kvm_replica_open_to_user(task->kvm, kvm_spec_text(task->args, "backing"), err) < 0)
 		return NOVA_STEP_FAILED;
 	return kvm_hand_to_user(task->kvm, kvm_spec_text(task->args, "path"), err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
