@@ -1,8 +1,8 @@
 #!/bin/sh
 # sweep.sh: break every row of a migration in every way, and look from the outside at what is left.
 #
-# A pair is "KIND SIDE ROW FAULT"; KIND is the mode, or postcopy, or live-undo: the fault comes at the row's undo, after
-# a refusal at its table's last row before the commit. Faults: see faults.inc. After each pair the daemons that died are
+# A pair is "KIND SIDE ROW FAULT"; KIND is the mode, or postcopy, or disks and cold-disks (live and cold with a disk that moves,
+# too), or live-undo: the fault comes at the row's undo, after a refusal at its table's last row before the commit. Faults: see faults.inc. After each pair the daemons that died are
 # started again, the link, the disk and the memory are given back. Then, within a minute, the invariant must hold: no job
 # runs and none is in doubt, exactly one host has the guest, its heart beats there and nowhere else, there is one QEMU at
 # most, and nothing of the guest is left on the other host. Only where the fault killed the QEMU that had the guest may
@@ -13,7 +13,7 @@
 . "${srcdir:-.}/tests/faults/faults.inc"
 . "${srcdir:-.}/tests/faults/pairs.inc"
 
-KINDS=${KINDS:-live warm cold postcopy live-undo}
+KINDS=${KINDS:-live warm cold postcopy live-undo disks cold-disks}
 FAULTS=${FAULTS:-refused link-cut black-hole timeout own-daemon peer-daemon own-qemu peer-qemu disk-full no-memory}
 
 # Rows by kind: all of a live migration, and those that another mode does differently.
@@ -25,6 +25,10 @@ rows_of() { # KIND
 	warm) echo source:quiesce source:precopy source:switchover source:handover destination:run ;;
 	cold) echo source:quiesce source:handover destination:prepare destination:commit destination:run ;;
 	postcopy) echo source:switchover source:handover source:drain source:release destination:commit destination:run destination:drain destination:release ;;
+	disks) echo source:points source:disks source:precopy source:hold source:detach source:close source:release destination:prepare destination:seeds \
+		destination:exports destination:receive destination:detach destination:close destination:load destination:run ;;
+	cold-disks) echo source:open source:cold-disks source:close destination:prepare destination:exports destination:close \
+		destination:run ;;
 	live-undo) echo source:precopy source:quiesce source:reserve source:connect destination:receive destination:prepare \
 		destination:admit ;;
 	esac
@@ -40,13 +44,22 @@ makes_sense() { # KIND ROW FAULT
 
 # ---- a pair ----------------------------------------------------------------------------------------
 
-# The guest of a postcopy migration writes faster than its link carries.
+# The guest of a postcopy migration writes faster than its link carries; those with a disk of their own write to that.
 guest_for() { # KIND
-	case $1 in postcopy) wanted=rand:8:8 ;; *) wanted= ;; esac
-	[ "$wanted" != "${dirty-}" ] || return 0
+	disk=
+	case $1 in
+	postcopy) wanted=rand:8:8 ;;
+	*disks) wanted="none disk=vda:1:0.2" disk=own.qcow2 ;;
+	*) wanted= ;;
+	esac
+	[ "$wanted" != "$dirty" ] || return 0
 	dirty=$wanted
 	remove_guest
 	new_guest
+}
+
+images_on() { # HOST
+	ls "$tmp/$1/disks"
 }
 
 options_of() { # KIND
@@ -56,6 +69,8 @@ options_of() { # KIND
 	warm) echo --mode warm ;;
 	cold) echo --mode cold --stop-timeout 500ms ;;
 	postcopy) echo --bandwidth 30M --on-stall postcopy ;;
+	disks) echo "--disk-pool $tmp/$away/disks" ;;
+	cold-disks) echo "--mode cold --stop-timeout 500ms --disk-pool $tmp/$away/disks" ;;
 	esac
 }
 
@@ -118,14 +133,15 @@ check_home() { # KIND SIDE ROW FAULT
 	release_paused
 	state=$(guest_state "$home" g)
 	if [ "$state" = running ]; then
-		[ "$1" != cold ] || start_over_console
+		case $1 in cold*) start_over_console ;; esac
 		lives_at_home || return 0
 		no_trace_of "$(other_host "$home")" g || fail "$*: something is left on $(other_host "$home")"
+		[ -z "$(images_on "$(other_host "$home")")" ] || fail "$*: images are left on $(other_host "$home"): $(images_on "$(other_host "$home")")"
 		return
 	fi
 	case $1:$4 in
 	*-qemu | *:timeout) ;;
-	cold:*) ;;
+	cold*:*) ;;
 	*) fail "$*: the guest is $state on $home" ;;
 	esac
 	remove_guest
@@ -142,7 +158,8 @@ start_over_console() {
 [ -z "${LIST:-}" ] || { chosen_pairs; exit 0; }
 chosen_pairs >"$tmp/pairs"
 start_faulty_pair
-dirty=
+mkdir -p "$tmp/alpha/disks" "$tmp/beta/disks"
+dirty= disk=
 new_guest
 pair=
 run_pairs
