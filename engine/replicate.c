@@ -197,9 +197,9 @@ void nova_replicate_ended(struct nova_replicate *replicate, json_t *point, const
 	if (base) /* what stands on it follows at once */
 		replicate->begun_ms = -1;
 	save_or_log(replicate);
-	if (!point)
+	if (!point && err)
 		nova_handover_failed(replicate, err);
-	else if (!base && nova_handover_point(replicate, point))
+	else if (point && !base && nova_handover_point(replicate, point))
 		return;
 	nova_replicate_pace(replicate);
 }
@@ -211,7 +211,7 @@ void nova_replicate_set_state(struct nova_replicate *replicate, enum nova_replic
 	replicate->state = state;
 	if (state != NOVA_REPLICATE_ACTIVE) {
 		event_del(replicate->timer);
-		nova_attempt_drop(replicate);
+		nova_attempt_cancel(replicate);
 	}
 	save_or_log(replicate);
 	nova_host_emit(replicate->host, "REPLICA_STATE",

@@ -123,6 +123,8 @@ void nova_replicate_confirmed(struct nova_replicate *replicate);
 
 /* replicate_point.c */
 int nova_attempt_start(struct nova_replicate *replicate, struct nova_error *err);
+/* Take back what there is of it; it is over some turns later. */
+void nova_attempt_cancel(struct nova_replicate *replicate);
 /* Forget it, where it stands. */
 void nova_attempt_drop(struct nova_replicate *replicate);
 /* Are all of the disks being copied, which takes its time? */
@@ -130,7 +132,8 @@ bool nova_attempt_is_base(const struct nova_replicate *replicate);
 /* Bytes of the point that is being made. */
 json_t *nova_attempt_json(const struct nova_replicate *replicate);
 void nova_attempt_set_rate(struct nova_replicate *replicate);
-/* Said by replicate_point.c when an attempt is over: point is what was made (borrowed), or NULL. */
+/* Said by replicate_point.c when an attempt is over: point is what was made (borrowed), or err says why there is none; neither: it
+ * was not wanted any more. */
 void nova_replicate_ended(struct nova_replicate *replicate, json_t *point, const struct nova_error *err);
 
 /* ---- the standby ---- */

@@ -32,7 +32,7 @@ struct nova_attempt {
 	json_int_t newest;                /* at the standby; 0: none */
 	json_int_t point;                 /* that is being made */
 	bool delta, base; /* which of them it is; base: once it has begun */
-	bool sent, passed_on, mirroring, superseded;
+	bool sent, passed_on, mirroring, superseded, unwanted;
 	int64_t taken_ms;                 /* wall clock */
 	json_int_t read_bytes;            /* that the mark named */
 	const char *consistency;          /* static */
@@ -614,6 +614,17 @@ static void attempt_free(struct nova_attempt *attempt)
 	free(attempt);
 }
 
+void nova_attempt_cancel(struct nova_replicate *replicate)
+{
+	struct nova_error why;
+
+	nova_error_set(&why, NOVA_CANCELLED, "no point of guest %s is wanted any more", replicate->guest);
+	if (!replicate->attempt)
+		return;
+	replicate->attempt->unwanted = true;
+	give_up(replicate->attempt, &why);
+}
+
 void nova_attempt_drop(struct nova_replicate *replicate)
 {
 	if (!replicate->attempt)
@@ -640,7 +651,7 @@ static void ended(void *ctx, enum nova_outcome outcome, const struct nova_error 
 {
 	struct nova_replicate *replicate = ctx;
 	struct nova_error why;
-	bool superseded = replicate->attempt->superseded;
+	bool superseded = replicate->attempt->superseded, unwanted = replicate->attempt->unwanted;
 	NOVA_AUTOJSON json_t *point = NULL;
 
 	point = nova_take(&replicate->attempt->made);
@@ -652,7 +663,7 @@ static void ended(void *ctx, enum nova_outcome outcome, const struct nova_error 
 	attempt_free(nova_take(&replicate->attempt));
 	if (superseded)
 		nova_replicate_superseded(replicate);
-	nova_replicate_ended(replicate, point, point ? NULL : &why);
+	nova_replicate_ended(replicate, point, point || unwanted ? NULL : &why);
 	nova_points_rest(replicate);
 }
 
