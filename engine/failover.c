@@ -224,7 +224,8 @@ static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct no
 {
 	struct nova_job *job = ctx;
 	struct nova_replica *replica = replica_of(job);
-	json_t *point;
+	json_t *point, *before;
+	bool made;
 
 	if (!replica)
 		return no_replica(job, err);
@@ -233,27 +234,33 @@ static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct no
 		nova_error_set(err, NOVA_STATE, "point %lld of guest %s is gone", (long long)nova_job_int(job, "point"), replica->guest);
 		return NOVA_STEP_FAILED;
 	}
-	json_object_set(job->args, "point", json_object_get(point, "id"));
-	json_object_set(job->report, "point", point);
-	json_object_set(json_object_get(replica->body, "holds"), job->guest_name, json_object_get(point, "id"));
-	if (!is_test(job)) {
+	if (!is_test(job))
 		nova_reception_drop(replica);
-		json_object_set_new(replica->body, "state", json_string("failed-over"));
-	}
-	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	json_object_set(job->report, "point", point);
+	made = json_object_set(job->args, "point", json_object_get(point, "id")) == 0;
+	before = nova_replica_change(replica, err);
+	if (!before)
+		return NOVA_STEP_FAILED;
+	made = made && json_object_set(json_object_get(replica->body, "holds"), job->guest_name, json_object_get(job->args, "point")) == 0 &&
+	       (is_test(job) || json_object_set_new(replica->body, "state", json_string("failed-over")) == 0);
+	return nova_replica_changed(replica, before, made, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
 static enum nova_step_result undo_hold(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 	struct nova_replica *replica = replica_of(job);
+	json_t *before;
+	bool made;
 
 	if (!replica)
 		return NOVA_STEP_DONE;
+	before = nova_replica_change(replica, err);
+	if (!before)
+		return NOVA_STEP_FAILED;
 	json_object_del(json_object_get(replica->body, "holds"), job->guest_name);
-	if (!is_test(job))
-		json_object_set_new(replica->body, "state", json_string("standby"));
-	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	made = is_test(job) || json_object_set_new(replica->body, "state", json_string("standby")) == 0;
+	return nova_replica_changed(replica, before, made, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
 /* ---- images ---- */

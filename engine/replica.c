@@ -99,6 +99,32 @@ int nova_replica_save(struct nova_replica *replica, struct nova_error *err)
 	return nova_store_replica_put(replica->host->store, key, replica->body, err);
 }
 
+json_t *nova_replica_change(struct nova_replica *replica, struct nova_error *err)
+{
+	json_t *before = replica->body, *copy = json_deep_copy(before);
+
+	if (!json_equal(copy, before)) {
+		json_decref(copy);
+		nova_error_sys(err, ENOMEM, "replica of guest %s", replica->guest);
+		return NULL;
+	}
+	replica->body = copy;
+	return before;
+}
+
+int nova_replica_changed(struct nova_replica *replica, json_t *before, bool made, struct nova_error *err)
+{
+	if (!made)
+		nova_error_sys(err, ENOMEM, "replica of guest %s", replica->guest);
+	if (made && nova_replica_save(replica, err) == 0) {
+		json_decref(before);
+		return 0;
+	}
+	json_decref(replica->body);
+	replica->body = before;
+	return -1;
+}
+
 int64_t nova_replicas_disk_bytes(const struct nova_host *host, const char *owner, const char *but)
 {
 	const struct nova_replica *replica;
@@ -396,7 +422,7 @@ static int open_replica(struct nova_host *host, const char *peer, json_t *args, 
 		replica = replica_make(host, peer, args, err);
 	if (!replica)
 		return -1;
-	if (strcmp(nova_replica_text(replica, "state"), "standby")) {
+	if (!strcmp(nova_replica_text(replica, "state"), "failed-over")) {
 		*answer = json_pack("{s:b}", "superseded", 1);
 		return 0;
 	}

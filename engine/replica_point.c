@@ -185,19 +185,19 @@ static size_t merging_at(const struct nova_reception *reception)
 static enum nova_step_result merged_all(struct nova_reception *reception, struct nova_error *err)
 {
 	struct nova_replica *replica = reception->replica;
-	NOVA_AUTOJSON json_t *merging = json_incref(json_object_get(replica->body, "merging"));
-	json_t *point = json_array_get(points_of(reception), merging_at(reception));
-	NOVA_AUTOJSON json_t *old = json_incref(json_object_get(point, "files")), *base = json_incref(json_object_get(point, "base"));
+	json_t *before = nova_replica_change(replica, err), *point;
+	NOVA_AUTOJSON json_t *old = NULL;
+	bool made;
 
-	json_object_set(point, "files", json_object_get(merging, "into"));
-	json_object_set(point, "base", json_object_get(merging, "base"));
-	json_object_del(replica->body, "merging");
-	if (nova_replica_save(replica, err) < 0) {
-		json_object_set(point, "files", old);
-		json_object_set(point, "base", base);
-		json_object_set(replica->body, "merging", merging);
+	if (!before)
 		return NOVA_STEP_FAILED;
-	}
+	point = json_array_get(points_of(reception), merging_at(reception));
+	old = json_incref(json_object_get(point, "files"));
+	made = json_object_set(point, "files", json_object_get(merging_of(reception), "into")) == 0 &&
+	       json_object_set(point, "base", json_object_get(merging_of(reception), "base")) == 0;
+	json_object_del(replica->body, "merging");
+	if (nova_replica_changed(replica, before, made, err) < 0)
+		return NOVA_STEP_FAILED;
 	remove_files(old);
 	nova_replica_set_merging(replica, false);
 	return thin_more(reception, err);
@@ -247,22 +247,30 @@ static enum nova_step_result begin_merge(struct nova_reception *reception, struc
 static enum nova_step_result merge_into(struct nova_reception *reception, size_t at, struct nova_error *err)
 {
 	struct nova_replica *replica = reception->replica;
-	json_t *points = points_of(reception), *point = json_array_get(points, at);
+	json_t *before = nova_replica_change(replica, err), *points, *point, *merging;
+	bool made;
 
-	json_object_set_new(replica->body, "merging",
-	    json_pack("{s:O, s:O, s:O}", "point", json_object_get(json_array_get(points, at + 1), "id"), "base",
-		json_object_get(point, "base"), "into", json_object_get(point, "files")));
+	if (!before)
+		return NOVA_STEP_FAILED;
+	points = points_of(reception);
+	point = json_array_get(points, at);
+	merging = json_pack("{s:O, s:O, s:O}", "point", json_object_get(json_array_get(points, at + 1), "id"), "base",
+	    json_object_get(point, "base"), "into", json_object_get(point, "files"));
+	made = json_object_set_new(replica->body, "merging", merging) == 0;
 	json_array_remove(points, at);
-	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : begin_merge(reception, err);
+	return nova_replica_changed(replica, before, made, err) < 0 ? NOVA_STEP_FAILED : begin_merge(reception, err);
 }
 
 static enum nova_step_result remove_point(struct nova_reception *reception, size_t at, struct nova_error *err)
 {
-	json_t *points = points_of(reception);
-	NOVA_AUTOJSON json_t *old = json_incref(json_array_get(points, at));
+	json_t *before = nova_replica_change(reception->replica, err);
+	NOVA_AUTOJSON json_t *old = NULL;
 
-	json_array_remove(points, at);
-	if (nova_replica_save(reception->replica, err) < 0)
+	if (!before)
+		return NOVA_STEP_FAILED;
+	old = json_incref(json_array_get(points_of(reception), at));
+	json_array_remove(points_of(reception), at);
+	if (nova_replica_changed(reception->replica, before, true, err) < 0)
 		return NOVA_STEP_FAILED;
 	remove_files(json_object_get(old, "files"));
 	return thin_more(reception, err);
@@ -560,13 +568,17 @@ static int check_digests(const struct nova_reception *reception, struct nova_err
 	return 0;
 }
 
+/* NULL: no memory. */
 static json_t *point_json(const struct nova_reception *reception)
 {
 	json_t *files = json_array();
 	const json_t *args = reception->commit_args;
 
 	for (size_t i = 0; i < reception->count; i++)
-		json_array_append_new(files, json_string(reception->part[i].path));
+		if (json_array_append_new(files, json_string(reception->part[i].path)) < 0) {
+			json_decref(files);
+			return NULL;
+		}
 	return json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:o}", "id", reception->id, "kind", reception->delta ? "delta" : "base",
 	    "base", reception->delta ? id_of(newest_of(reception)) : 0, "taken_ms",
 	    json_integer_value(json_object_get(args, "taken_ms")), "received_ms", (json_int_t)nova_wall_ms(), "bytes",
@@ -575,42 +587,46 @@ static json_t *point_json(const struct nova_reception *reception)
 }
 
 /* Bases that nothing stands on: this one takes their place. */
-static void remove_idle_bases(struct nova_reception *reception, json_t *removed)
+static int remove_idle_bases(struct nova_reception *reception, json_t *removed)
 {
 	json_t *points = points_of(reception);
 
 	while (!reception->delta && newest_of(reception) && !strcmp(text_of(newest_of(reception), "kind"), "base")) {
-		json_array_extend(removed, json_object_get(newest_of(reception), "files"));
+		if (json_array_extend(removed, json_object_get(newest_of(reception), "files")) < 0)
+			return -1;
 		json_array_remove(points, json_array_size(points) - 1);
 	}
+	return 0;
+}
+
+static void tell_recorded(const struct nova_reception *reception, const json_t *point)
+{
+	const struct nova_replica *replica = reception->replica;
+
+	nova_host_emit(replica->host, "REPLICA_RECEIVED",
+	    json_pack("{s:s, s:s, s:s, s:I, s:O, s:O, s:O}", "guest", replica->guest, "owner", replica->owner, "peer", replica->peer,
+		"point", reception->id, "kind", json_object_get(point, "kind"), "taken_ms", json_object_get(point, "taken_ms"),
+		"consistency", json_object_get(point, "consistency")));
 }
 
 static enum nova_step_result run_record(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_reception *reception = ctx;
 	struct nova_replica *replica = reception->replica;
-	NOVA_AUTOJSON json_t *before = json_deep_copy(replica->body), *removed = json_array();
-	json_t *point;
+	NOVA_AUTOJSON json_t *removed = json_array(), *point = NULL;
+	json_t *before;
+	bool made;
 
-	if (check_digests(reception, err) < 0)
+	if (check_digests(reception, err) < 0 || !(before = nova_replica_change(replica, err)))
 		return NOVA_STEP_FAILED;
 	point = point_json(reception);
-	remove_idle_bases(reception, removed);
-	json_array_append(points_of(reception), point);
-	json_object_set_new(replica->body, "last_id", json_integer(reception->id));
-	if (nova_replica_save(replica, err) < 0) {
-		json_object_clear(replica->body);
-		json_object_update(replica->body, before);
-		json_decref(point);
+	made = remove_idle_bases(reception, removed) == 0 && json_array_append(points_of(reception), point) == 0 &&
+	       json_object_set_new(replica->body, "last_id", json_integer(reception->id)) == 0;
+	if (nova_replica_changed(replica, before, made, err) < 0)
 		return NOVA_STEP_FAILED;
-	}
 	reception->recorded = true;
 	remove_files(removed);
-	nova_host_emit(replica->host, "REPLICA_RECEIVED",
-	    json_pack("{s:s, s:s, s:s, s:I, s:O, s:O, s:O}", "guest", replica->guest, "owner", replica->owner, "peer", replica->peer,
-		"point", reception->id, "kind", json_object_get(point, "kind"), "taken_ms", json_object_get(point, "taken_ms"),
-		"consistency", json_object_get(point, "consistency")));
-	json_decref(point);
+	tell_recorded(reception, point);
 	answer(reception, &reception->commit, NULL);
 	return NOVA_STEP_DONE;
 }

@@ -163,6 +163,10 @@ void nova_replicas_close(struct nova_host *host);
 struct nova_replica *nova_replica_find(struct nova_host *host, const char *guest);
 struct nova_replica *nova_replica_by_token(struct nova_host *host, const char *token);
 int nova_replica_save(struct nova_replica *replica, struct nova_error *err);
+/* Change the body (what was borrowed of it is to be asked for again) and write it down, as a whole or not at all. What is returned
+ * goes to _changed, which says so (made: nothing failed in between); -1: the body is what it was. NULL: no memory. */
+json_t *nova_replica_change(struct nova_replica *replica, struct nova_error *err);
+int nova_replica_changed(struct nova_replica *replica, json_t *before, bool made, struct nova_error *err);
 const char *nova_replica_text(const struct nova_replica *replica, const char *name);
 json_t *nova_replica_points(const struct nova_replica *replica); /* borrowed */
 /* The newest whole point, or the one of this id; NULL: there is none. Borrowed. */
