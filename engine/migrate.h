@@ -83,6 +83,7 @@ struct nova_source {
 	bool streaming, switching, stopped, completed, postcopy;
 	bool to_postcopy;                     /* it switches over that way */
 	bool drains_late;                     /* in the row release: drain failed, but the pages are still needed */
+	bool unwanted;                        /* the guest is gone over there: nobody needs its pages */
 	bool held;       /* stopped before the switch-over, until its disks are whole */
 	bool halted;     /* by us: it does not run again by itself, whatever happens */
 	bool written;    /* the hypervisor has written the whole stream ... */

@@ -96,6 +96,7 @@ static void recovered(void *arg, json_t *result, const struct nova_error *err)
 
 	rejoin->op = NULL;
 	if (err && err->category == NOVA_REFUSED) { /* the guest is gone over there */
+		source->unwanted = true;
 		nova_run_fail(job->run, err);
 		return;
 	}

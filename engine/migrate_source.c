@@ -325,7 +325,7 @@ static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct
 	struct nova_job *job = ctx;
 	struct nova_source *source = job->ctx;
 
-	if (source->postcopy && !source->completed && has_pages(job)) {
+	if (source->postcopy && !source->completed && !source->unwanted && has_pages(job)) {
 		source->drains_late = true;
 		nova_run_set_limit(run, 0);
 		return run_drain(run, ctx, err);
