@@ -246,21 +246,20 @@ static enum nova_step_result run_hold(struct nova_run *run, void *ctx, struct no
 	return nova_replica_changed(replica, before, made, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
+/* Also where the journal cannot say so now: the guest's host must not hear that the guest was started here. */
 static enum nova_step_result undo_hold(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
 	struct nova_replica *replica = replica_of(job);
-	json_t *before;
-	bool made;
 
 	if (!replica)
 		return NOVA_STEP_DONE;
-	before = nova_replica_change(replica, err);
-	if (!before)
-		return NOVA_STEP_FAILED;
 	json_object_del(json_object_get(replica->body, "holds"), job->guest_name);
-	made = is_test(job) || json_object_set_new(replica->body, "state", json_string("standby")) == 0;
-	return nova_replica_changed(replica, before, made, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	if (!is_test(job) && json_object_set_new(replica->body, "state", json_string("standby")) < 0) {
+		nova_error_sys(err, ENOMEM, "replica of guest %s", replica->guest);
+		return NOVA_STEP_FAILED;
+	}
+	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
 
 /* ---- images ---- */
@@ -546,7 +545,7 @@ static int check_failover(struct nova_host *host, struct nova_replica *replica, 
 		return nova_error_set(err, NOVA_INVALID, "a planned fail-over makes a last point, and starts from that one");
 	if (replica->job)
 		return nova_error_set(err, NOVA_STATE, "%s starts guest %s from this replica already", replica->job->id, replica->guest);
-	if (!test && strcmp(nova_replica_text(replica, "state"), "standby"))
+	if (!test && entry && strcmp(nova_replica_text(replica, "state"), "standby"))
 		return nova_error_set(err, NOVA_STATE, "guest %s was started from this replica already", replica->guest);
 	if (!nova_replica_point(replica, point) && point)
 		return nova_error_set(err, NOVA_INVALID, "there is no point %lld of guest %s: see novacron replicate show %s",
