@@ -545,7 +545,7 @@ static int check_failover(struct nova_host *host, struct nova_replica *replica, 
 		return nova_error_set(err, NOVA_INVALID, "a planned fail-over makes a last point, and starts from that one");
 	if (replica->job)
 		return nova_error_set(err, NOVA_STATE, "%s starts guest %s from this replica already", replica->job->id, replica->guest);
-	if (!test && entry && strcmp(nova_replica_text(replica, "state"), "standby"))
+	if (!test && strcmp(nova_replica_text(replica, "state"), "standby"))
 		return nova_error_set(err, NOVA_STATE, "guest %s was started from this replica already", replica->guest);
 	if (!nova_replica_point(replica, point) && point)
 		return nova_error_set(err, NOVA_INVALID, "there is no point %lld of guest %s: see novacron replicate show %s",
