@@ -82,7 +82,7 @@ static enum nova_step_result remove_next(struct kvm_task *task, json_t *value, s
 }
 
 /* Targets first: they are all that is above a staging image. */
-static enum nova_step_result points_nodes_known(struct kvm_task *task, json_t *value, struct nova_error *err)
+static enum nova_step_result named_nodes_known(struct kvm_task *task, json_t *value, struct nova_error *err)
 {
 	json_t *nodes = json_array(), *node;
 	size_t i;
@@ -105,7 +105,7 @@ static enum nova_step_result remove_nodes(struct nova_run *run, void *ctx, struc
 {
 	if (!kvm_guest_live(((struct kvm_task *)ctx)->guest))
 		return NOVA_STEP_DONE;
-	return kvm_task_qmp(ctx, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), points_nodes_known, err);
+	return kvm_task_qmp(ctx, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), named_nodes_known, err);
 }
 
 static enum nova_step_result remove_files(struct nova_run *run, void *ctx, struct nova_error *err)

@@ -1,7 +1,8 @@
-# Fault sweeps: every row of every table, broken in every way (sweep.sh, replication.sh, local.sh), a soak by seed (soak.sh), and daemons
-# killed at random moments (moments.sh).
+# Fault sweeps: every row of every table, broken in every way (sweep.sh, replication.sh, local.sh), a soak by seed (soak.sh),
+# and daemons killed at random moments (moments.sh).
 #
-#   make check-faults [PART=I/N] [RECORD=FILE]     all pairs, or every Nth of a migration's and of replication's; those in the file are done
+#   make check-faults [PART=I/N] [RECORD=FILE]     all pairs, or every Nth of a migration's and of replication's; those in
+#                                                  the file are done
 #   make check-faults-sample [SAMPLE=N] [SEED=S]   a few of them
 #   make check-soak [SWITCHOVERS=N] [SEED=S] [MOMENTS=1]
 #   make check-moments [KILLS=N] [SEED=S]
@@ -21,6 +22,7 @@ check-faults-sample: SEED = 3
 check-faults-sample: $(fault_needs)
 	$(AM_V_at)$(fault_env) OPERATIONS='create delete' $(srcdir)/tests/faults/local.sh
 	$(AM_V_at)$(fault_env) KINDS='live warm live-undo' SAMPLE=$(SAMPLE) SEED=$(SEED) $(srcdir)/tests/faults/sweep.sh
+	$(AM_V_at)$(fault_env) KINDS=point SAMPLE=3 SEED=$(SEED) $(srcdir)/tests/faults/replication.sh
 check-soak: $(fault_needs)
 	$(AM_V_at)$(fault_env) $(srcdir)/tests/faults/soak.sh
 check-moments: $(fault_needs)

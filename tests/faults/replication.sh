@@ -125,7 +125,7 @@ check_point() {
 	since=$(date +%s%3N)
 	try 60 newest_since "$since" || fail "$pair: no point of the paused guest: $(shown alpha .error)"
 	nova alpha replicate pause g >/dev/null
-	try 10 tidy || fail "$pair: left: $(servers) $(find "$tmp/alpha/disks" "$tmp"/*/run "$tmp/beta" -name '*.nova-point' -o -name '*.sock' -o -name '*.qcow2'), points $(shown beta -c '.points')"
+	try 10 tidy || fail "$pair: left: $(servers) $(find "$tmp/alpha/disks" "$tmp"/*/run "$tmp/beta" -name '*.nova-point' -o -name '*.sock' -o -name '*.qcow2'), points $(shown beta '.points | tostring')"
 	shown beta '.points[-1].files[]' >"$tmp/files"
 	qemu-img compare -q -U -f qcow2 -F qcow2 "$tmp/alpha/disks/system.qcow2" "$(sed -n 1p "$tmp/files")" || fail "$pair: disk0 of the newest point differs"
 	qemu-img compare -q -U -f raw -F qcow2 "$tmp/alpha/disks/data.raw" "$(sed -n 2p "$tmp/files")" || fail "$pair: disk1 of the newest point differs"
@@ -159,13 +159,6 @@ one_point() { # KIND SIDE ROW FAULT
 
 has_failed() {
 	[ "$(shown alpha '.failures // 0')" -gt "$failures" ]
-}
-
-# A guest that was started anew counts its beats from the beginning.
-start_over_console() {
-	kill "$(cat "$tmp/beats-g.pid")" 2>/dev/null || :
-	rm -f "$tmp"/beats-g*
-	start_heartbeat g
 }
 
 # ---- fail-overs ------------------------------------------------------------------------------------

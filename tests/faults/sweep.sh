@@ -1,8 +1,9 @@
 #!/bin/sh
 # sweep.sh: break every row of a migration in every way, and look from the outside at what is left.
 #
-# A pair is "KIND SIDE ROW FAULT"; KIND is the mode, or postcopy, or disks and cold-disks (live and cold with a disk that moves,
-# too), or live-undo: the fault comes at the row's undo, after a refusal at its table's last row before the commit. Faults: see faults.inc. After each pair the daemons that died are
+# A pair is "KIND SIDE ROW FAULT"; KIND is the mode, or postcopy, or disks and cold-disks (live and cold with a disk that
+# moves, too), or live-undo: the fault comes at the row's undo, after a refusal at its table's last row before the commit.
+# Faults: see faults.inc. After each pair the daemons that died are
 # started again, the link, the disk and the memory are given back. Then, within a minute, the invariant must hold: no job
 # runs and none is in doubt, exactly one host has the guest, its heart beats there and nowhere else, there is one QEMU at
 # most, and nothing of the guest is left on the other host. Only where the fault killed the QEMU that had the guest may
@@ -146,13 +147,6 @@ check_home() { # KIND SIDE ROW FAULT
 	esac
 	remove_guest
 	new_guest
-}
-
-# A guest that was started anew counts its beats from the beginning.
-start_over_console() {
-	kill "$(cat "$tmp/beats-g.pid")" 2>/dev/null || :
-	rm -f "$tmp"/beats-g*
-	start_heartbeat g
 }
 
 [ -z "${LIST:-}" ] || { chosen_pairs; exit 0; }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# whole.sh [SWEEP...]: sweep.sh and replication.sh, or those that are named, to their ends. A pair that fails is named, its logs are kept, and the sweep goes on after it with new
-# hosts. RECORD=FILE holds what has been run: with the same file an interrupted sweep goes on, and a line that is taken
+# whole.sh [SWEEP...]: sweep.sh and replication.sh, or those that are named, to their ends. A pair that fails is named, its
+# logs are kept, and the sweep goes on after it with new hosts. RECORD=FILE holds what has been run: with the same file an interrupted sweep goes on, and a line that is taken
 # out is run again; without, all is run and written down in ./faults.record. The last lines name the pairs that failed
 # and count.
 set -u

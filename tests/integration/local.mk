@@ -13,7 +13,7 @@ long_names = \
 	moves_microvm big_guest there_and_back kvm direct \
 	stall_wait stall_force stall_throttle stall_postcopy stall_abort \
 	readopt journal \
-	relay_libvirt resume_blackhole resume_postcopy resume_switchover \
+	relay_libvirt resume_blackhole resume_postcopy postcopy_stop resume_switchover \
 	disks_faults disks_bandwidth \
 	boxmove_warm_docker boxmove_warm_lxc checkpoint_docker checkpoint_containerd
 integration_tests = $(integration_names:%=tests/integration/%.sh)
