@@ -44,7 +44,7 @@ tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
 EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c tests/kata-shim $(integration_tests) \
 	tests/integration/baseline.inc tests/integration/boxmove.inc tests/integration/disks_moves.inc \
 	tests/integration/moves.inc tests/integration/rate.inc tests/integration/relay.inc \
-	tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc \
+	tests/integration/replica.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc \
 	tests/integration/verbs.inc
 
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.

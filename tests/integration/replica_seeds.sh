@@ -1,7 +1,9 @@
 #!/bin/sh
 # A guest with a replica on beta moves there: what the newest point holds of its disks is not sent again, and old points are not
-# merged while it is read. The point that is being made then is waited for. Points of it rest while it is away, and go on, with what differs, when it is back.
+# merged while it is read. The point that is being made then is waited for. Points of it rest while it is away, and go on, with
+# what differs, when it is back.
 . "${srcdir:-.}/tests/lib.sh"
+. "${srcdir:-.}/tests/integration/replica.inc"
 requires qemu-img qemu-nbd
 start_pair
 mkdir -p "$tmp/alpha/disks" "$tmp/beta/disks"
@@ -11,20 +13,12 @@ qemu-img create -q -f qcow2 "$tmp/alpha/disks/system.qcow2" 32M
 boot alpha g1 pc 128M "fill=text:1 dirty=none disk=vda:1:0.1,vdb:1:0.1" \
 	--disk "path=$tmp/alpha/disks/system.qcow2" --disk "path=$tmp/alpha/disks/data.raw,format=raw"
 
-shown() { # HOST JQ-PATH
-	nova "$1" replicate show g1 --json | jq -r "$2"
-}
-
-more_points() { # COUNT
-	[ "$(shown alpha '.points // 0')" -ge "$1" ]
-}
-
 disk_sum() { # MEMBER: of all disks in the report
 	jq "[.disks[].$1] | add" "$tmp/report"
 }
 
 nova alpha replicate create g1 --to beta --every 1s --keep 2 >/dev/null
-wait_for "points" 60 more_points 2
+wait_for "points" 60 more_points alpha 2
 first=$(shown alpha '.wire_bytes')
 
 say "to the standby"
@@ -42,21 +36,12 @@ say "and back"
 count=$(shown alpha .points) sent=$(shown alpha .wire_bytes)
 move_checked beta g1 --disk-pool "$tmp/alpha/disks"
 [ "$(shown alpha .state)" = active ] || fail "the replication is $(shown alpha .state) although its guest is back"
-wait_for "points of the guest that is back" 60 more_points $((count + 2))
+wait_for "points of the guest that is back" 60 more_points alpha $((count + 2))
 more=$(($(shown alpha .wire_bytes) - sent))
 say "$more bytes for $(($(shown alpha .points) - count)) points"
 [ "$more" -lt $((first / 2)) ] || fail "$more bytes were sent: nearly everything once more"
 
-nova alpha pause g1 >/dev/null
-since=$(date +%s%3N)
-newest_since() {
-	[ "$(shown alpha '.last.taken_ms')" -gt "$since" ]
-}
-wait_for "a point of the paused guest" 30 newest_since
-nova alpha replicate pause g1 >/dev/null
-shown beta '.points[-1].files[]' >"$tmp/files"
-qemu-img compare -q -U -f qcow2 -F qcow2 "$tmp/alpha/disks/system.qcow2" "$(sed -n 1p "$tmp/files")" || fail "disk0 of the newest point differs"
-qemu-img compare -q -U -f raw -F qcow2 "$tmp/alpha/disks/data.raw" "$(sed -n 2p "$tmp/files")" || fail "disk1 of the newest point differs"
+compare_newest "after it is back"
 nova alpha delete g1 --force >/dev/null
 for host in alpha beta; do
 	nova "$host" replicate delete g1 >/dev/null

@@ -2,26 +2,19 @@
 # Points of a guest arrive every second and old ones are merged, while points are exported one after the other and a copy of
 # the guest runs for a while: everybody waits for everybody, nobody finds an image in use, and no point is missed.
 . "${srcdir:-.}/tests/lib.sh"
+. "${srcdir:-.}/tests/integration/replica.inc"
 requires qemu-img qemu-nbd
 start_pair
 mkdir -p "$tmp/alpha/disks"
 boot alpha g1 pc 128M "fill=text:1 dirty=none disk=vda:16:3,vdb:16:3" \
 	--disk "path=$tmp/alpha/disks/system.qcow2,size=24M" --disk "path=$tmp/alpha/disks/data.raw,size=24M,format=raw"
 
-shown() { # HOST JQ-PATH
-	nova "$1" replicate show g1 --json | jq -r "$2"
-}
-
-more_points() { # COUNT
-	[ "$(shown alpha '.points // 0')" -ge "$1" ]
-}
-
 no_failure() { # WHAT
 	[ "$(shown alpha '.failures // 0')" = 0 ] || fail "$1: a point failed: $(shown alpha .error) $(grep -h 'point .* of guest' "$tmp/beta.log" | tail -n 3)"
 }
 
 nova alpha replicate create g1 --to beta --every 1s --keep 2 >/dev/null
-wait_for "points, of which some are merged" 60 more_points 4
+wait_for "points, of which some are merged" 60 more_points alpha 4
 
 say "exports, one after the other"
 for number in $(seq 1 30); do
@@ -38,23 +31,17 @@ for number in 1 2 3; do
 	expect_outcome beta "$job" completed 60
 	guest_is beta g1-test running || fail "the copy does not run"
 	count=$(shown alpha .points)
-	wait_for "points while the copy runs" 60 more_points $((count + 5))
+	wait_for "points while the copy runs" 60 more_points alpha $((count + 5))
 	no_failure "copy $number"
 	nova beta delete g1-test --force >/dev/null
 done
 [ "$(shown beta '.points | length')" -le 9 ] || fail "points were not merged while a copy ran: $(shown beta '.points | length')"
 
 count=$(shown alpha .points)
-wait_for "points after the copies" 60 more_points $((count + 2))
+wait_for "points after the copies" 60 more_points alpha $((count + 2))
 no_failure "after the copies"
 [ "$(shown beta '[.points[] | select(.kind != "base")] | length')" -le 3 ] || fail "old points are left"
-nova alpha pause g1 >/dev/null
-count=$(shown alpha .points)
-wait_for "a point of the paused guest" 30 more_points $((count + 2))
-nova alpha replicate pause g1 >/dev/null
-shown beta '.points[-1].files[]' >"$tmp/files"
-qemu-img compare -q -U -f qcow2 -F qcow2 "$tmp/alpha/disks/system.qcow2" "$(sed -n 1p "$tmp/files")" || fail "disk0 of the newest point differs"
-qemu-img compare -q -U -f raw -F qcow2 "$tmp/alpha/disks/data.raw" "$(sed -n 2p "$tmp/files")" || fail "disk1 of the newest point differs"
+compare_newest "after the copies"
 nova alpha delete g1 --force >/dev/null
 for host in alpha beta; do
 	nova "$host" replicate delete g1 >/dev/null
