@@ -47,6 +47,7 @@ struct job_list {
 	struct nova_host *host;
 	const struct nova_identity *who;
 	json_t *list;
+	bool running; /* those that have not ended alone */
 };
 
 STARTER(cmd_about)
@@ -125,7 +126,7 @@ STARTER(cmd_found)
 
 STARTER(cmd_metrics)
 {
-	struct job_list viewer = { host, who, NULL };
+	struct job_list viewer = { host, who, NULL, false };
 	char *prometheus;
 	json_t *result;
 
@@ -147,13 +148,15 @@ static bool row_visible(const struct job_list *jobs, const struct nova_job_row *
 	return nova_entry_visible(jobs->host, jobs->who, owner ? owner : row->who ? row->who : "");
 }
 
-static int add_job(void *arg, const struct nova_job_row *row)
+static int add_job(void *arg, const struct nova_job_row *written)
 {
 	struct job_list *jobs = arg;
-	const struct nova_job *live = nova_job_find(jobs->host, row->id);
+	const struct nova_job *live = nova_job_find(jobs->host, written->id);
+	struct nova_job_row now = *written, *row = &now;
 	json_t *json;
 
-	if (!row_visible(jobs, row))
+	nova_debt_ended(jobs->host, row);
+	if (!row_visible(jobs, row) || (jobs->running && row->ended_ms))
 		return 0;
 	json = live ? nova_job_json(live) :
 		      json_pack("{s:s, s:s, s:s*, s:s*, s:s, s:s*, s:O*, s:O*, s:I}", "job", row->id, "kind", row->kind,
@@ -171,10 +174,9 @@ static int add_job(void *arg, const struct nova_job_row *row)
 STARTER(cmd_jobs)
 {
 	NOVA_AUTOJSON json_t *list = json_array();
-	struct job_list jobs = { host, who, list };
-	bool open = json_is_true(json_object_get(args, "running"));
+	struct job_list jobs = { host, who, list, json_is_true(json_object_get(args, "running")) };
 
-	if (nova_store_jobs(host->store, open ? NOVA_JOBS_OPEN : NOVA_JOBS_ALL, add_job, &jobs, err) < 0)
+	if (nova_store_jobs(host->store, jobs.running ? NOVA_JOBS_OPEN : NOVA_JOBS_ALL, add_job, &jobs, err) < 0)
 		return NULL;
 	return answer(host, nova_take(&list), done, arg, err);
 }
@@ -182,7 +184,7 @@ STARTER(cmd_jobs)
 STARTER(cmd_job)
 {
 	NOVA_AUTOJSON json_t *list = json_array();
-	struct job_list jobs = { host, who, list };
+	struct job_list jobs = { host, who, list, false };
 
 	if (nova_store_job_find(host->store, text(args, "job"), NULL, add_job, &jobs, err) < 0)
 		return NULL;

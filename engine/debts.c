@@ -26,7 +26,6 @@ struct nova_debt {
 	const char *outcome; /* static */
 	char error[sizeof(((struct nova_error *)0)->text)];
 	json_t *report; /* owned */
-	json_t *event;  /* owned; NULL: there was no memory for it */
 	int64_t ended_ms;
 };
 
@@ -45,7 +44,6 @@ struct nova_debt *nova_debt_free(struct nova_debt *debt)
 		return NULL;
 	free(debt->guest);
 	json_decref(debt->report);
-	json_decref(debt->event);
 	free(debt);
 	return NULL;
 }
@@ -60,14 +58,6 @@ static int pay(struct nova_host *host, struct nova_debt *debt, struct nova_error
 		return nova_store_guest_delete(host->store, debt->guest, err);
 	return nova_store_job_end(host->store, debt->job, debt->outcome, debt->error[0] ? debt->error : NULL,
 	    debt->report, debt->ended_ms, err);
-}
-
-static void tell(struct nova_host *host, struct nova_debt *debt)
-{
-	if (!debt->event)
-		debt->event = json_pack("{s:s, s:s, s:O}", "job", debt->job, "outcome", debt->outcome, "report", debt->report);
-	if (debt->event)
-		nova_host_emit(host, "JOB_ENDED", nova_take(&debt->event));
 }
 
 /* A guest that is there may need it again. */
@@ -89,8 +79,6 @@ int nova_debts_pay(struct nova_host *host, struct nova_error *err)
 		if (pay(host, debt, err) < 0)
 			return -1;
 		TAILQ_REMOVE(&host->debts, debt, link);
-		if (!debt->guest)
-			tell(host, debt);
 		put_back(host, debt);
 	}
 	return 0;
@@ -128,7 +116,7 @@ void nova_debt_guest(struct nova_entry *entry)
 	owe(entry->host, nova_take(&entry->debt));
 }
 
-void nova_debt_job(struct nova_job *job, const struct nova_job_row *row, json_t *event)
+void nova_debt_job(struct nova_job *job, const struct nova_job_row *row)
 {
 	struct nova_debt *debt = nova_take(&job->debt);
 
@@ -138,9 +126,23 @@ void nova_debt_job(struct nova_job *job, const struct nova_job_row *row, json_t 
 	snprintf(debt->error, sizeof(debt->error), "%s", row->error ? row->error : "");
 	debt->outcome = row->outcome;
 	debt->report = json_incref(row->report);
-	debt->event = json_incref(event);
 	debt->ended_ms = row->ended_ms;
 	owe(job->host, debt);
+}
+
+void nova_debt_ended(const struct nova_host *host, struct nova_job_row *row)
+{
+	const struct nova_debt *debt;
+
+	TAILQ_FOREACH (debt, &host->debts, link) {
+		if (debt->guest || strcmp(debt->job, row->id) != 0)
+			continue;
+		row->outcome = debt->outcome;
+		row->error = debt->error[0] ? debt->error : NULL;
+		row->report = debt->report;
+		row->ended_ms = debt->ended_ms;
+		row->step = "";
+	}
 }
 
 int nova_debts_open(struct nova_host *host, struct nova_error *err)

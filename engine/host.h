@@ -176,8 +176,10 @@ void nova_uuid_new(char uuid[37]);
 struct nova_debt *nova_debt_new(const char *guest); /* NULL: of a job */
 struct nova_debt *nova_debt_free(struct nova_debt *debt);
 void nova_debt_guest(struct nova_entry *entry); /* its line is stale: it changed, or will be gone */
-/* It has ended. event (borrowed) is told once more when that is written: who asked before it was took it for running. */
-void nova_debt_job(struct nova_job *job, const struct nova_job_row *row, json_t *event);
+void nova_debt_job(struct nova_job *job, const struct nova_job_row *row); /* it has ended as row says */
+/* How the job row->id ended, if that is not in the journal yet; otherwise row stays. What is pointed to lives until the
+ * next turn of the reactor. */
+void nova_debt_ended(const struct nova_host *host, struct nova_job_row *row);
 /* 0: nothing is owed (any more). */
 int nova_debts_pay(struct nova_host *host, struct nova_error *err);
 int nova_debts_open(struct nova_host *host, struct nova_error *err);

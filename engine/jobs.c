@@ -140,7 +140,7 @@ static json_t *ended_event(const struct nova_job *job, enum nova_outcome outcome
 
 /* A job in doubt has not ended: it waits for an answer at its commit row. */
 static void record_end(struct nova_job *job, enum nova_outcome outcome, const struct nova_error *err,
-    const char *notes, json_t *event)
+    const char *notes)
 {
 	struct nova_job_row row = job_row(job, outcome == NOVA_IN_DOUBT ? "handover" : "", false);
 	struct nova_error failure;
@@ -157,7 +157,7 @@ static void record_end(struct nova_job *job, enum nova_outcome outcome, const st
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s has ended, which is written down later: %s", job->id,
 		    failure.text);
 		if (row.ended_ms)
-			nova_debt_job(job, &row, event);
+			nova_debt_job(job, &row);
 	} else if (nova_store_jobs_prune(job->host->store, NOVA_JOBS_KEPT, &failure) < 0)
 		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: %s", job->id, failure.text);
 }
@@ -193,7 +193,7 @@ void nova_job_settle(struct nova_job *job, enum nova_outcome outcome, const stru
 	if (job->on_end)
 		job->on_end(job, outcome, err);
 	event = ended_event(job, outcome, err, notes);
-	record_end(job, outcome, err, notes, event);
+	record_end(job, outcome, err, notes);
 	audit_end(job, outcome, err);
 	nova_metrics_add(host->metrics, "novacron_jobs_total", nova_outcome_name(outcome), 1);
 	job->done = NULL;

@@ -39,6 +39,22 @@ serves
 rm "$tmp/alpha/state/filler" "$tmp/alpha/state/filler2"
 works_again
 
+say "the disk fills in the middle of a job: how it ended is told, and written down when there is room"
+fresh_journal alpha
+echo "source preflight run disk-full alpha beta" >"$tmp/fault"
+refuses 'journal.*free some space' migrate g --to beta
+job=$(nova alpha jobs --json | jq -r '.[-1].job')
+outcome_is() {
+	[ "$(nova alpha job "$job" --json | jq -r .outcome)" = "$1" ] || fail "told: $(nova alpha job "$job" --json)"
+	[ "$(nova alpha jobs --running --json)" = "[]" ] || fail "still running: $(nova alpha jobs --running --json)"
+}
+outcome_is undone
+refuses 'journal.*free some space' watch "$job"
+serves
+rm "$tmp/alpha/state/filler" "$tmp/alpha/state/filler2"
+works_again
+outcome_is undone
+
 say "the disk becomes read-only"
 order alpha 0 30 0 # EROFS
 refuses 'journal' create h --memory 64M
