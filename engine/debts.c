@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * debts.c - what the journal could not take down because its disk was full, read-only or worse: lines of the inventory and
- * how jobs ended. Nothing that runs waits for it: it is written later, in order, tried every RETRY_MS. Until then no new
+ * debts.c - what the journal could not take down because its disk was full, read-only or worse: lines of the inventory,
+ * replicas whose fail-over was undone and how jobs ended. Nothing that runs waits for it: it is written later, in order, tried every RETRY_MS. Until then no new
  * job begins, so that a guest of the same name, made later, is not taken for the old one.
  *
  * A daemon that dies before finds the job open in its journal and undoes or finishes it once more, which is harmless.
@@ -10,6 +10,7 @@
  */
 #include "cleanup.h"
 #include "host.h"
+#include "replicate.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -71,10 +72,23 @@ static void put_back(struct nova_host *host, struct nova_debt *debt)
 		nova_debt_free(debt);
 }
 
+/* Before the end of the job that changed it: whoever dies in between finds the job open, and undoes it once more. */
+static int pay_replicas(struct nova_host *host, struct nova_error *err)
+{
+	struct nova_replica *replica;
+
+	TAILQ_FOREACH (replica, &host->replicas, link)
+		if (replica->stale && nova_replica_save(replica, err) < 0)
+			return -1;
+	return 0;
+}
+
 int nova_debts_pay(struct nova_host *host, struct nova_error *err)
 {
 	struct nova_debt *debt;
 
+	if (pay_replicas(host, err) < 0)
+		return -1;
 	while ((debt = TAILQ_FIRST(&host->debts))) {
 		if (pay(host, debt, err) < 0)
 			return -1;
@@ -102,13 +116,24 @@ static void retry(evutil_socket_t fd, short what, void *arg)
 		wait_a_while(host);
 }
 
+static void pay_later(struct nova_host *host)
+{
+	if (host->debt_timer && !evtimer_pending(host->debt_timer, NULL))
+		wait_a_while(host);
+}
+
 static void owe(struct nova_host *host, struct nova_debt *debt)
 {
 	if (!debt)
 		return; /* it is in the list already */
 	TAILQ_INSERT_TAIL(&host->debts, debt, link);
-	if (host->debt_timer && !evtimer_pending(host->debt_timer, NULL))
-		wait_a_while(host);
+	pay_later(host);
+}
+
+void nova_debt_replica(struct nova_replica *replica)
+{
+	replica->stale = true;
+	pay_later(replica->host);
 }
 
 void nova_debt_guest(struct nova_entry *entry)

@@ -259,7 +259,12 @@ static enum nova_step_result undo_hold(struct nova_run *run, void *ctx, struct n
 		nova_error_sys(err, ENOMEM, "replica of guest %s", replica->guest);
 		return NOVA_STEP_FAILED;
 	}
-	return nova_replica_save(replica, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
+	if (nova_replica_save(replica, err) < 0) {
+		nova_host_log(job->host, NOVA_LOG_ERROR, "%s: that replica of %s can be started again is written down later: %s", job->id,
+		    replica->guest, err->text);
+		nova_debt_replica(replica);
+	}
+	return NOVA_STEP_DONE;
 }
 
 /* ---- images ---- */

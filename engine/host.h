@@ -176,6 +176,7 @@ void nova_uuid_new(char uuid[37]);
 struct nova_debt *nova_debt_new(const char *guest); /* NULL: of a job */
 struct nova_debt *nova_debt_free(struct nova_debt *debt);
 void nova_debt_guest(struct nova_entry *entry); /* its line is stale: it changed, or will be gone */
+void nova_debt_replica(struct nova_replica *replica); /* its line is stale */
 void nova_debt_job(struct nova_job *job, const struct nova_job_row *row); /* it has ended as row says */
 /* How the job row->id ended, if that is not in the journal yet; otherwise row stays. What is pointed to lives until the
  * next turn of the reactor. */

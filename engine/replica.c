@@ -96,7 +96,10 @@ int nova_replica_save(struct nova_replica *replica, struct nova_error *err)
 	char key[64];
 
 	snprintf(key, sizeof(key), KEY "%s", replica->token);
-	return nova_store_replica_put(replica->host->store, key, replica->body, err);
+	if (nova_store_replica_put(replica->host->store, key, replica->body, err) < 0)
+		return -1;
+	replica->stale = false;
+	return 0;
 }
 
 json_t *nova_replica_change(struct nova_replica *replica, struct nova_error *err)

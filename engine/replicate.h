@@ -155,6 +155,7 @@ struct nova_replica {
 	struct nova_job *job;             /* borrowed: a fail-over */
 	unsigned readers;                 /* exports, and migrations that compare with it: the images stay as they are */
 	bool merging;                     /* images that newer points stand on are being written */
+	bool stale;                       /* the journal's line of it (debts.c) */
 	TAILQ_HEAD(nova_replica_waits, nova_replica_wait) waits; /* for the end of that */
 };
 

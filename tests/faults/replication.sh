@@ -194,6 +194,10 @@ one_failover() { # KIND SIDE ROW FAULT
 	note_deaths "$4"
 	revive
 	try 60 jobs_idle || fail "$pair: jobs do not end: $(nova beta jobs --running --json)"
+	case $1:$4 in *-undo:disk-full) # what could not be written down is by now, or is at the daemon's end
+		stop_daemon beta
+		faulty_daemon beta ;;
+	esac
 	handed_over=$(shown alpha .state)
 	if ! try 3 runs_on_beta; then
 		say "  once more: $(guest_state alpha g) on alpha, ${handed_over}; $(guest_state beta g) on beta; it was said: $(tail -n 1 "$tmp/last.log")"
