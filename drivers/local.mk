@@ -2,6 +2,7 @@
 libnova_la_SOURCES += \
 	drivers/builtin.c \
 	drivers/kvm/adopt.c \
+	drivers/kvm/agent.c \
 	drivers/kvm/argv.c \
 	drivers/kvm/backing.c \
 	drivers/kvm/cancel.c drivers/kvm/kept.c drivers/kvm/nowhere.c drivers/kvm/nowhere.h drivers/kvm/take_back.c \

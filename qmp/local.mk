@@ -1,5 +1,6 @@
 # qmp/: QMP client and server, migration-stream parser
 libnova_la_SOURCES += \
+	qmp/agent.c \
 	qmp/call.c \
 	qmp/client.c \
 	qmp/client.h \

@@ -60,6 +60,14 @@ struct qmp_call {
 struct nova_op *qmp_execute(struct qmp_client *client, const char *command, json_t *args,
     const struct qmp_call *call, nova_done_fn done, void *arg, struct nova_error *err);
 
+/* ---- the agent in a guest (agent.c) ---- */
+
+/* Ask it one command without arguments (a static string) at the socket of its port: it may take 2 s to say that it is there, and
+ * limit_ms from then on. Its answer, or NOVA_REFUSED, whatever went wrong: no agent owes us anything. If it was asked to do
+ * something and did not answer in time, it may do it later. Thread: base's. */
+struct nova_op *qmp_agent_ask(struct event_base *base, const char *path, const char *command, int limit_ms,
+    nova_done_fn done, void *arg, struct nova_error *err);
+
 /* ---- server (our control socket) ---- */
 
 struct qmp_server;

@@ -230,7 +230,7 @@ boot() { # HOST GUEST MACHINE MEMORY WORKLOAD [OPTION...]
 	boot_host=$1 boot_guest=$2 machine=$3 memory=$4 workload=$5
 	shift 5
 	nova "$boot_host" create "$boot_guest" --machine "$machine" --memory "$memory" --kernel "$NOVA_GUEST/vmlinuz" \
-		--initrd "$NOVA_GUEST/initrd" \
+		--initrd "${guest_initrd:-$NOVA_GUEST/initrd}" \
 		--cmdline "console=ttyS0 loglevel=5 panic=0 print-fatal-signals=1 nokaslr mitigations=off $workload" "$@" >/dev/null
 	nova "$boot_host" start "$boot_guest" >/dev/null
 	start_console "$boot_guest"

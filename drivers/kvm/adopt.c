@@ -154,6 +154,7 @@ KVM_VERB(reattach)
 		{ "connect", connect_again, let_go, kvm_task_stop_waiting, 10000 },
 		{ "state", find_state, NULL, kvm_task_stop_waiting },
 		{ "migration", find_migration, NULL, kvm_task_stop_waiting },
+		{ "thaw", kvm_agent_try_thaw_row, NULL, kvm_task_stop_waiting },
 		{ NULL },
 	};
 	json_t *runtime = json_object_get(args, "runtime");

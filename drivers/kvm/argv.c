@@ -187,6 +187,20 @@ static void add_screen(const struct plan *plan)
 	OPTION(plan->argv, "-device", "VGA,id=screen");
 }
 
+/* Under the name that qemu-ga looks for. */
+static void add_agent(const struct plan *plan)
+{
+	char home[2 * PATH_MAX];
+
+	if (!json_is_true(json_object_get(plan->spec, "agent")))
+		return;
+	OPTION(plan->argv, "-chardev", "socket,id=" KVM_AGENT_ID ",path=%s/" KVM_AGENT_SOCKET ",server=on,wait=off",
+	    escaped(plan->options->home, home));
+	OPTION(plan->argv, "-device", "virtio-serial-%s,id=agent-bus", plan->bus);
+	OPTION(plan->argv, "-device", "virtserialport,id=agent-port,bus=agent-bus.0,chardev=" KVM_AGENT_ID
+	    ",name=org.qemu.guest_agent.0");
+}
+
 static void add_devices(const struct plan *plan)
 {
 	json_t *item;
@@ -203,6 +217,7 @@ static void add_devices(const struct plan *plan)
 		OPTION(plan->argv, "-device", "virtio-rng-%s,id=rng0-device,rng=rng0", plan->bus);
 	}
 	add_screen(plan);
+	add_agent(plan);
 	for (int port = 0; port < kvm_spec_int(plan->spec, "hotplug-ports"); port++)
 		OPTION(plan->argv, "-device", "pcie-root-port,id=port%d,chassis=%d", port, port + 1);
 }

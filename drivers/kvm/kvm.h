@@ -11,13 +11,14 @@
  *   guest.c     one guest's QEMU: events, states, exits
  *   task.c      a verb as a table of rows
  *   direct.c    a stream from QEMU to QEMU, with QEMU's own TLS
+ *   agent.c     the guest's file systems stand still for a point
  *   launch.c    starting and ending a guest's QEMU
  *   carry.c     disks that move with their guest
  *   backing.c   and their backing files
  *   kvm.c lifecycle.c snapshot.c resize.c stats.c adopt.c list.c outgoing.c incoming.c estimate.c
  *   mirror.c exports.c point.c replica.c         the verbs
  *
- * guest->runtime holds: pid, start_time, qmp (socket), migration {role, was_running, status}, snapshots,
+ * guest->runtime holds: pid, start_time, qmp (socket), frozen (agent.c), migration {role, was_running, status}, snapshots,
  * disks_elsewhere (the other side of a migration owns the disks: never delete them), and "changed": members
  * that replace those of guest->spec since hot-plug, resize and snapshots (kvm_spec_now() joins the two).
  */
@@ -119,6 +120,9 @@ enum nova_step_result kvm_task_send_fd(struct kvm_task *task, const char *comman
 /* The same where a refusal is an answer too: reply gets NULL then. */
 enum nova_step_result kvm_task_try(
     struct kvm_task *task, const char *command, json_t *args, kvm_reply_fn reply, struct nova_error *err);
+/* Ask the agent in the guest (qmp_agent_ask): reply gets its answer, or NULL and the reason in notes.refusal. */
+enum nova_step_result kvm_task_agent(struct kvm_task *task, const char *path, const char *command, int limit_ms,
+    kvm_reply_fn reply, struct nova_error *err);
 enum nova_step_result kvm_task_run_program(
     struct kvm_task *task, const char *const argv[], kvm_reply_fn reply, struct nova_error *err);
 /* Wait for an event. Fails if QEMU ends, unless match takes "EXIT". limit_ms (0: none): then match is told
@@ -182,6 +186,12 @@ void kvm_log_tail(const char *path, char *text, size_t size);
 
 /* ---- a guest's QEMU (guest.c) ---- */
 
+enum kvm_agent_seen {
+	KVM_AGENT_UNKNOWN,
+	KVM_AGENT_ANSWERS,
+	KVM_AGENT_SILENT
+};
+
 struct kvm_guest {
 	struct kvm_qemu qemu;
 	struct nova_guest *guest;
@@ -190,6 +200,7 @@ struct kvm_guest {
 	bool lost;               /* its monitor is: what it says is not heard */
 	bool quitting;           /* we asked it to end */
 	bool powered_off;        /* the guest itself did */
+	enum kvm_agent_seen agent; /* when it was last asked */
 	struct kvm_guest *next;
 };
 
@@ -256,6 +267,19 @@ void kvm_direct_parameters(const struct kvm_task *task, json_t *parameters);
 /* Where to connect to, where to listen; new reference, NULL and *err. */
 json_t *kvm_direct_uri(const struct kvm_task *task, struct nova_error *err);
 json_t *kvm_direct_listen_uri(const struct kvm_task *task, struct nova_error *err);
+
+/* ---- agent.c: rows of tasks that need the guest's file systems to stand still ---- */
+
+#define KVM_AGENT_ID "agent" /* of the chardev */
+#define KVM_AGENT_SOCKET "agent.sock"
+/* notes.froze when it was asked to, notes.consistency says "application" when they stand still. Its undo is the thaw row. */
+enum nova_step_result kvm_agent_freeze_row(struct nova_run *run, void *ctx, struct nova_error *err);
+enum nova_step_result kvm_agent_thaw_row(struct nova_run *run, void *ctx, struct nova_error *err);
+/* The same, where the task goes on if the agent does not answer: it is asked again later. */
+enum nova_step_result kvm_agent_try_thaw_row(struct nova_run *run, void *ctx, struct nova_error *err);
+/* Within a row: ask; reply (also when they do not stand still: value NULL) calls kvm_agent_thawed first. */
+enum nova_step_result kvm_agent_thaw(struct kvm_task *task, kvm_reply_fn reply, struct nova_error *err);
+enum nova_step_result kvm_agent_thawed(struct kvm_task *task, json_t *value, struct nova_error *err);
 
 /* ---- specification (spec.c, paths.c, argv.c) ---- */
 

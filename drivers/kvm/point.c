@@ -209,6 +209,7 @@ static enum nova_step_result look_at_marks(struct nova_run *run, void *ctx, stru
 KVM_VERB(point_clear)
 {
 	static const struct nova_step rows[] = {
+		{ "thaw", kvm_agent_try_thaw_row, NULL, kvm_task_stop_waiting, 30000 },
 		{ "jobs", cancel_jobs, NULL, kvm_task_stop_waiting, 30000 },
 		{ "nodes", remove_nodes, NULL, kvm_task_stop_waiting, 30000 },
 		{ "files", remove_files },
@@ -332,6 +333,29 @@ static enum nova_step_result undo_staging(struct nova_run *run, void *ctx, struc
 	return remove_nodes(run, ctx, err);
 }
 
+/* Their ends are waited for from here on. */
+static enum nova_step_result await_taken(struct kvm_task *task, struct nova_error *err)
+{
+	json_object_set(task->notes, "jobs", json_object_get(task->notes, "taking"));
+	return kvm_jobs_wait(task, err);
+}
+
+/* If it does not go on, the point fails: the next attempt comes soon, and asks again. */
+static enum nova_step_result goes_on(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	if (kvm_agent_thawed(task, value, err) == NOVA_STEP_FAILED)
+		return NOVA_STEP_FAILED;
+	return await_taken(task, err);
+}
+
+/* Whatever the jobs copy now is what stood there at that instant: the guest may go on. */
+static enum nova_step_result taken(struct kvm_task *task, json_t *value, struct nova_error *err)
+{
+	if (json_is_true(json_object_get(task->notes, "froze")))
+		return kvm_agent_thaw(task, goes_on, err);
+	return await_taken(task, err);
+}
+
 /* Everything in it happens at one instant of the guest. */
 static enum nova_step_result take(struct nova_run *run, void *ctx, struct nova_error *err)
 {
@@ -351,8 +375,8 @@ static enum nova_step_result take(struct nova_run *run, void *ctx, struct nova_e
 		        json_object_get(disk, "node"), "target", node_of(task, disk, "staging"),
 		        "sync", "bitmap", "bitmap", json_object_get(task->args, "since"), "bitmap-mode", "never"));
 	}
-	json_object_set_new(task->notes, "jobs", jobs);
-	return kvm_task_qmp(task, "transaction", json_pack("{s:o}", "actions", actions), NULL, err);
+	json_object_set_new(task->notes, "taking", jobs);
+	return kvm_task_qmp(task, "transaction", json_pack("{s:o}", "actions", actions), taken, err);
 }
 
 static enum nova_step_result tell_taken(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -369,7 +393,7 @@ static enum nova_step_result tell_taken(struct nova_run *run, void *ctx, struct 
 		        (json_int_t)kvm_spec_int(json_object_get(task->notes, "copied"), json_string_value(job))));
 	}
 	json_object_set_new(task->result, "disks", disks);
-	json_object_set_new(task->result, "consistency", json_string("crash"));
+	json_object_set_new(task->result, "consistency", json_string(kvm_spec_text(task->notes, "consistency") ?: "crash"));
 	return NOVA_STEP_DONE;
 }
 
@@ -379,6 +403,7 @@ KVM_VERB(point_take)
 		{ "nodes", find_nodes, NULL, kvm_task_stop_waiting },
 		{ "staging", make_staging, undo_staging, kvm_task_stop_waiting },
 		{ "open", open_staging, NULL, kvm_task_stop_waiting },
+		{ "freeze", kvm_agent_freeze_row, kvm_agent_thaw_row, kvm_task_stop_waiting },
 		{ "take", take, cancel_jobs, kvm_task_stop_waiting },
 		{ "tell", tell_taken },
 		{ NULL },

@@ -63,6 +63,7 @@ static const char *const allowed[] = {
 	"query-block",
 	"query-block-jobs",
 	"query-blockstats",
+	"query-chardev",
 	"query-cpu-definitions",
 	"query-cpus-fast",
 	"query-dirty-rate",

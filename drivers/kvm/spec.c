@@ -38,6 +38,7 @@ const struct nova_param kvm_spec_params[] = {
 	{ "net", NOVA_T_LIST, .metavar = "NET", .help = "type=user|tap|none[,mac=ADDRESS][,ifname=TAP]" },
 	{ "balloon", NOVA_T_BOOL, .help = "memory balloon (default: on but for microvm)" },
 	{ "rng", NOVA_T_BOOL, .fallback = "off", .help = "random number device" },
+	{ "agent", NOVA_T_BOOL, .fallback = "off", .help = "port for an agent in the guest (qemu-guest-agent): it freezes file systems for points" },
 	{ "serial", NOVA_T_INT, .min = 0, .max = KVM_SERIALS_MAX, .metavar = "COUNT",
 	    .help = "serial ports on unix sockets (default: 2, microvm 1)" },
 	{ "vnc", NOVA_T_CHOICE, "off|socket", .fallback = "off", .help = "screen on a private unix socket" },

@@ -171,6 +171,21 @@ enum nova_step_result kvm_task_try(
 	return result;
 }
 
+enum nova_step_result kvm_task_agent(struct kvm_task *task, const char *path, const char *command, int limit_ms,
+    kvm_reply_fn reply, struct nova_error *err)
+{
+	struct nova_error why;
+
+	assert(!task->waiting);
+	task->reply = reply;
+	task->tolerant = true;
+	task->waiting = qmp_agent_ask(task->kvm->env.base, path, command, limit_ms, task_reply, task, &why);
+	if (task->waiting)
+		return NOVA_STEP_WAIT;
+	json_object_set_new(task->notes, "refusal", json_string(why.text));
+	return reply(task, NULL, err);
+}
+
 enum nova_step_result kvm_task_run_program(
     struct kvm_task *task, const char *const argv[], kvm_reply_fn reply, struct nova_error *err)
 {

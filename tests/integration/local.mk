@@ -4,7 +4,7 @@ INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon monitor cut \
 	doubt overload baseline baseline_damage baseline_owner resume_cuts resume_addresses \
-	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_users replica_seeds qemu_user \
+	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_users replica_seeds replica_agent qemu_user \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc boxmove_containerd
@@ -41,7 +41,7 @@ tests_libnative_shim_la_LDFLAGS = -module -avoid-version -rpath /nowhere
 check_PROGRAMS += tests/integration/test_kvm
 tests_integration_test_kvm_SOURCES = tests/integration/test_kvm.c
 tests_integration_test_kvm_LDADD = libnova.la $(CMOCKA_LIBS)
-EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c tests/kata-shim $(integration_tests) \
+EXTRA_DIST += tests/guest/agent tests/guest/build tests/guest/init tests/guest/workload.c tests/kata-shim $(integration_tests) \
 	tests/integration/baseline.inc tests/integration/boxmove.inc tests/integration/disks_moves.inc \
 	tests/integration/moves.inc tests/integration/rate.inc tests/integration/relay.inc \
 	tests/integration/replica.inc tests/integration/resume.inc tests/integration/slow.inc tests/integration/stall.inc \
@@ -50,8 +50,10 @@ EXTRA_DIST += tests/guest/build tests/guest/init tests/guest/workload.c tests/ka
 # The guest: Debian's kernel (downloaded) and an initrd with our workload.
 guest/initrd: tests/guest/build tests/guest/init tests/guest/workload.c
 	$(AM_V_GEN)CC='$(CC)' $(srcdir)/tests/guest/build guest
+guest/agent.cpio: tests/guest/agent guest/initrd
+	$(AM_V_GEN)$(srcdir)/tests/guest/agent guest
 
-check-integration: all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/initrd
+check-integration: all $(check_PROGRAMS) $(check_LTLIBRARIES) guest/agent.cpio
 	$(AM_V_at)rm -f $(integration_tests:.sh=.log) $(integration_tests:.sh=.trs)
 	$(AM_V_at)test -z '$(integration_tests)' || \
 		$(MAKE) $(AM_MAKEFLAGS) -j$(INTEGRATION_JOBS) check-TESTS TESTS='$(integration_tests)' \
