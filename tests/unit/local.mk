@@ -163,6 +163,9 @@ unit_programs += tests/unit/test_liar
 tests_unit_test_liar_SOURCES = tests/unit/test_liar.c tests/unit/liar.h tests/unit/access_host.h tests/unit/loop.h
 tests_unit_test_liar_LDADD = $(UNIT_LDADD)
 
+unit_programs += tests/unit/test_agent
+tests_unit_test_agent_SOURCES = tests/unit/test_agent.c tests/unit/loop.h
+tests_unit_test_agent_LDADD = $(UNIT_LDADD) $(EVENT_LIBS)
 unit_programs += tests/unit/test_liar_qmp
 tests_unit_test_liar_qmp_SOURCES = tests/unit/test_liar_qmp.c tests/unit/liar.h tests/unit/access_host.h tests/unit/loop.h
 tests_unit_test_liar_qmp_LDADD = $(UNIT_LDADD) $(EVENT_LIBS)
