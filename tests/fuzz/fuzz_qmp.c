@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fuzz_qmp.c - bytes from a hostile peer: into the client (input 'c' + cut + bytes), into the server ('s'),
- * and into the reader alone (anything else), over real sockets.
+ * fuzz_qmp.c - bytes from a hostile peer: into the client (input 'c' + cut + bytes), into the server ('s'), into the
+ * client of a guest's agent ('a'), and into the reader alone (anything else), over real sockets.
  *
  * Beyond not crashing: every call is answered exactly once, every connection ends, nothing is left behind,
  * and how a stream is cut changes nothing.
@@ -189,6 +189,44 @@ static void fuzz_client(size_t cut, const uint8_t *data, size_t size)
 	qmp_client_free(session.client);
 }
 
+/* ---- a guest's agent ---------------------------------------------------------------------------- */
+
+static void on_agent_answer(void *arg, json_t *result, const struct nova_error *err)
+{
+	++*(int *)arg;
+	require(err || result, "a result or a reason");
+}
+
+/* What is said before the answer to sync, which alone must have the number that was asked for, and after it. */
+static void fuzz_agent(size_t cut, const uint8_t *data, size_t size)
+{
+	char asked[256], synced[64];
+	const char *number = NULL;
+	ssize_t got;
+	int answers = 0, fd;
+
+	require(qmp_agent_ask(world.base, world.listen_path, "guest-ping", 60000, on_agent_answer, &answers, NULL) != NULL, "agent");
+	while ((fd = accept4(world.listening, NULL, NULL, SOCK_CLOEXEC)) < 0)
+		turn();
+	while ((got = recv(fd, asked, sizeof(asked) - 1, MSG_DONTWAIT)) < 0)
+		turn();
+	asked[got] = 0;
+	number = strstr(asked, "\"id\":");
+	require(number != NULL, "a number is asked for");
+	cut = cut < size ? cut : size;
+	send_bytes(fd, data, cut);
+	if (!answers) {
+		snprintf(synced, sizeof(synced), "\xff{\"return\": %lu}\n", strtoul(number + 5, NULL, 10));
+		send_bytes(fd, (const uint8_t *)synced, strlen(synced));
+		turn();
+		send_bytes(fd, data + cut, size - cut);
+	}
+	close(fd);
+	for (int turns = 0; !answers && turns < TURNS_MAX; turns++)
+		turn();
+	require(answers == 1, "one answer");
+}
+
 /* ---- server ------------------------------------------------------------------------------------- */
 
 static void fuzz_server(size_t cut, const uint8_t *data, size_t size)
@@ -256,6 +294,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (data[0] == 'c')
 		fuzz_client(data[1], data + 2, size - 2);
+	else if (data[0] == 'a')
+		fuzz_agent(data[1], data + 2, size - 2);
 	else if (data[0] == 's')
 		fuzz_server(data[1], data + 2, size - 2);
 	else
