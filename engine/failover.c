@@ -392,7 +392,7 @@ static int replace_stale(struct nova_job *job, const char *uuid, struct nova_err
 	if (!old)
 		return 0;
 	if (strcmp(old->uuid, uuid) || (old->job && old->job != job) ||
-	    (old->guest.state != NOVA_GUEST_STOPPED && old->guest.state != NOVA_GUEST_FAILED))
+	    !nova_entry_at_rest(old))
 		return nova_error_set(err, NOVA_STATE, "there is a guest %s on %s already", job->guest_name, nova_host_name(job->host));
 	json_object_set(job->report, "replaced", json_object_get(old->guest.spec, "disk"));
 	return nova_entry_forget(old, err);
@@ -557,7 +557,7 @@ static int check_failover(struct nova_host *host, struct nova_replica *replica, 
 		    (long long)point, replica->guest, replica->guest);
 	if (!nova_replica_point(replica, 0) && !planned)
 		return nova_error_set(err, NOVA_STATE, "no point of guest %s is whole yet", replica->guest);
-	if (!test && entry && entry->guest.state != NOVA_GUEST_STOPPED && entry->guest.state != NOVA_GUEST_FAILED)
+	if (!test && entry && !nova_entry_at_rest(entry))
 		return nova_error_set(err, NOVA_STATE, "there is a guest %s on %s already", replica->guest, nova_host_name(host));
 	return 0;
 }

@@ -209,6 +209,11 @@ void nova_entry_set_spec(struct nova_entry *entry, json_t *spec)
 	json_decref(old);
 }
 
+bool nova_entry_at_rest(const struct nova_entry *entry)
+{
+	return entry->guest.state == NOVA_GUEST_STOPPED || entry->guest.state == NOVA_GUEST_FAILED;
+}
+
 json_t *nova_entry_json(const struct nova_entry *entry, bool whole)
 {
 	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O}", "name", entry->name, "state",

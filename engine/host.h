@@ -170,6 +170,7 @@ int nova_entry_write(struct nova_entry *entry, struct nova_error *err); /* now o
 int nova_entry_forget(struct nova_entry *entry, struct nova_error *err); /* out of inventory, then freed */
 void nova_entry_set_spec(struct nova_entry *entry, json_t *spec /* borrowed */);
 json_t *nova_entry_json(const struct nova_entry *entry, bool whole);
+bool nova_entry_at_rest(const struct nova_entry *entry); /* it runs nowhere here, and nothing of it does */
 void nova_uuid_new(char uuid[37]);
 
 /* ---- debts.c: what the journal could not take down is tried again ---- */

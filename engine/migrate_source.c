@@ -158,8 +158,7 @@ static enum nova_step_result undo_precopy(struct nova_run *run, void *ctx, struc
 		return NOVA_STEP_DONE;
 	if (!source->path && nova_job_contents(job) && nova_source_name_socket(source, err) < 0) /* a killed daemon's may be there */
 		return NOVA_STEP_FAILED;
-	if (!nova_job_contents(job) &&
-	    (job->entry->guest.state == NOVA_GUEST_STOPPED || job->entry->guest.state == NOVA_GUEST_FAILED)) {
+	if (!nova_job_contents(job) && nova_entry_at_rest(job->entry)) {
 		nova_source_stop_stream(source);
 		return NOVA_STEP_DONE; /* its QEMU is gone: nothing to bring back */
 	}
@@ -317,7 +316,7 @@ static enum nova_step_result released(struct nova_job *job, json_t *result, stru
 
 static bool has_pages(const struct nova_job *job)
 {
-	return job->entry && job->entry->guest.state != NOVA_GUEST_STOPPED && job->entry->guest.state != NOVA_GUEST_FAILED;
+	return job->entry && !nova_entry_at_rest(job->entry);
 }
 
 static enum nova_step_result run_release(struct nova_run *run, void *ctx, struct nova_error *err)

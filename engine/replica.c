@@ -394,8 +394,13 @@ static struct nova_replica *replica_make(struct nova_host *host, const char *pee
 		    nova_host_name(host));
 		return NULL;
 	}
-	if (entry && (strcmp(entry->uuid, text_of(args, "uuid")) || entry->guest.state != NOVA_GUEST_STOPPED)) {
-		nova_error_set(err, NOVA_REFUSED, "there is a guest %s on %s already", guest, nova_host_name(host));
+	if (entry && strcmp(entry->uuid, text_of(args, "uuid"))) {
+		nova_error_set(err, NOVA_REFUSED, "there is another guest %s on %s", guest, nova_host_name(host));
+		return NULL;
+	}
+	if (entry && !nova_entry_at_rest(entry)) {
+		nova_error_set(err, NOVA_REFUSED, "guest %s is %s on %s: its replica can be kept where it does not run (novacron stop %s)", guest,
+		    nova_guest_state_name(entry->guest.state), nova_host_name(host), guest);
 		return NULL;
 	}
 	if (nova_admit_guest(host, guest, text_of(args, "owner"), needs, err) < 0)

@@ -423,7 +423,7 @@ static int find_seed(struct part *part, size_t i, struct nova_error *err)
 	unsigned number = 0;
 
 	/* The guest ran here once: its disks are still there. */
-	if (!seed && entry && entry->guest.state == NOVA_GUEST_STOPPED && !strcmp(entry->uuid, nova_replica_text(replica, "uuid")) &&
+	if (!seed && entry && nova_entry_at_rest(entry) && !strcmp(entry->uuid, nova_replica_text(replica, "uuid")) &&
 	    sscanf(part->name, "disk%u", &number) == 1) {
 		const json_t *old = json_array_get(json_object_get(entry->guest.spec, "disk"), number);
 

@@ -376,8 +376,7 @@ struct nova_op *nova_cmd_delete(struct nova_host *host, const struct nova_identi
 
 	if (!entry)
 		return NULL;
-	if (entry->guest.state != NOVA_GUEST_STOPPED && entry->guest.state != NOVA_GUEST_FAILED &&
-	    !json_is_true(json_object_get(args, "force"))) {
+	if (!nova_entry_at_rest(entry) && !json_is_true(json_object_get(args, "force"))) {
 		nova_error_set(err, NOVA_STATE, "guest %s is %s: stop it first, or delete it with --force", entry->name,
 		    nova_guest_state_name(entry->guest.state));
 		return NULL;

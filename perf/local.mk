@@ -88,6 +88,13 @@ perf-latency: all
 	$(AM_V_at)srcdir=$(abs_srcdir) builddir=$(abs_builddir) $(if $(RESULTS),RESULTS='$(RESULTS)') $(srcdir)/perf/latency
 .PHONY: perf-latency
 
+# How far behind a replica is, over a thin link that fails in the middle.
+EXTRA_DIST += perf/replica
+REPLICA_FLAGS =
+perf-replica: all perf/linkem guest/initrd
+	$(AM_V_at)$(PYTHON3) -B $(srcdir)/perf/replica --source $(srcdir) --build . $(if $(RESULTS),--results '$(RESULTS)') $(REPLICA_FLAGS)
+.PHONY: perf-replica
+
 # What decoding in a process of its own costs.
 EXTRA_DIST += perf/sandbox
 perf-sandbox: all $(check_PROGRAMS) guest/initrd

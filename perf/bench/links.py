@@ -161,13 +161,14 @@ class Veth:
 class Emulated:
     """Two hosts and the emulator between them (perf/linkem.c): exact rates, and the delay of a long way."""
 
-    def __init__(self, name, linkem, *keys):
+    def __init__(self, name, linkem, *keys, control=None):
         self.name = name
         self.emulator = self.alpha = self.beta = None
         try:
             self.alpha, self.beta = Host("alpha"), Host("beta")
             namespaces = [f"/proc/{host.holder.pid}/ns/net" for host in self.hosts()]
-            self.emulator = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", linkem, *namespaces, *keys],
+            told = ["--control", str(control)] if control else []
+            self.emulator = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", linkem, *told, *namespaces, *keys],
                                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                                              start_new_session=True)
             if self.emulator.stdout.readline().strip() != "ready":

@@ -9,9 +9,10 @@
  * - dirty=KIND:MIB:RATE is one more area, of which RATE MiB of pages a second are touched. KIND as above (the
  *   page is written anew), or edit8 (8 bytes somewhere), seq8 (8 bytes, page after page), verify (a counter
  * in each page, checked at every touch), none.
- * - disk=DEVICE:MIB:RATE,... is the beginning of a block device (vda) that is written and checked, past all caches: at
+ * - disk=DEVICE:MIB:RATE[:keep],... is the beginning of a block device (vda) that is written and checked, past all caches: at
  *   first all of it, then RATE MiB a second of random blocks, each read, compared and written anew. Wrong blocks
- *   count as pages.
+ *   count as pages. keep: a disk that an earlier boot wrote is checked instead of being written at first ("WL-KEPT DEVICE
+ *   blocks=N bad=N").
  * - hb=DEVICE is where "H seq mono_us real_us" goes every 10 ms: ttyS1 unless told, none for nowhere.
  *
  * The console (stdin, stdout) says WL-READY once memory is filled, WL-BAD when a page is not what it should
@@ -345,12 +346,13 @@ struct device {
 static struct device block_devices[BLOCK_DEVICES_MAX];
 static size_t block_device_count;
 
-/* What a block holds after so many writes: nothing that packs. */
+/* What a block holds after so many writes: that number, so that whoever finds the block can check it, and nothing that packs. */
 static void fill_block(uint8_t *block, size_t number, uint32_t count)
 {
 	uint64_t state = (uint64_t)(number + 1) * 0x9e3779b97f4a7c15u ^ count;
 
-	for (size_t at = 0; at < PAGE; at += sizeof(state)) {
+	memcpy(block, &(uint64_t) { count }, sizeof(uint64_t));
+	for (size_t at = sizeof(uint64_t); at < PAGE; at += sizeof(state)) {
 		state ^= state << 13;
 		state ^= state >> 7;
 		state ^= state << 17;
@@ -380,14 +382,42 @@ static void check_block(struct device *device, size_t number)
 	printf("WL-BAD %s block %zu is not what write %u left\n", device->name, number, device->expected[number]);
 }
 
+/* A block that an earlier boot wrote: how often, 0 if it holds nothing that we write. */
+static uint32_t writes_of(struct device *device, size_t number)
+{
+	static uint8_t block[PAGE] __attribute__((aligned(PAGE))), expected[PAGE];
+	uint64_t count;
+
+	if (pread(device->fd, block, PAGE, (off_t)(number * PAGE)) != PAGE)
+		return 0;
+	memcpy(&count, block, sizeof(count));
+	fill_block(expected, number, (uint32_t)count);
+	return memcmp(block, expected, PAGE) ? 0 : (uint32_t)count;
+}
+
+/* True if it is the disk of an earlier boot: all blocks are checked, and go on from there. */
+static bool take_over(struct device *device)
+{
+	size_t bad = 0;
+
+	if (!writes_of(device, 0))
+		return false;
+	for (size_t i = 0; i < device->blocks; i++)
+		if (!(device->expected[i] = writes_of(device, i)))
+			bad++;
+	bad_pages += bad;
+	printf("WL-KEPT %s blocks=%zu bad=%zu\n", device->name, device->blocks, bad);
+	return true;
+}
+
 static void make_device(const char *word)
 {
 	struct device *device = &block_devices[block_device_count];
-	char path[32];
+	char path[32], keep[8] = "";
 	size_t mib;
 
-	if (sscanf(word, "%15[^:]:%zu:%lf", device->name, &mib, &device->blocks_per_s) != 3 || !mib) {
-		printf("WL-ERROR disk=%s is not DEVICE:MIB:RATE\n", word);
+	if (sscanf(word, "%15[^:]:%zu:%lf:%7s", device->name, &mib, &device->blocks_per_s, keep) < 3 || !mib) {
+		printf("WL-ERROR disk=%s is not DEVICE:MIB:RATE[:keep]\n", word);
 		return;
 	}
 	snprintf(path, sizeof(path), "/dev/%s", device->name);
@@ -399,8 +429,9 @@ static void make_device(const char *word)
 	device->blocks = (mib << 20) / PAGE;
 	device->blocks_per_s *= (1 << 20) / PAGE;
 	device->expected = map(device->blocks * sizeof(uint32_t));
-	for (size_t i = 0; i < device->blocks; i++)
-		write_block(device, i);
+	if (strcmp(keep, "keep") || !take_over(device))
+		for (size_t i = 0; i < device->blocks; i++)
+			write_block(device, i);
 	device->last_us = now_us(CLOCK_MONOTONIC);
 	block_device_count++;
 }

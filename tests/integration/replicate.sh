@@ -106,7 +106,8 @@ guest_is beta g1 running || fail "g1 does not run on beta"
 wait_for "g1 is paused on alpha" 20 guest_is alpha g1 paused
 guest_sum beta g1 >/dev/null
 guest_console beta g1 "sh dd if=/dev/vdb bs=512 skip=40000 count=1 2>/dev/null | tr -d '\\\\000'" "marker-of-g1" 30 >/dev/null
-nova alpha stop g1 --force >/dev/null
+kill -9 "$(qemu_pid alpha g1)" # as if the disaster had come to that
+wait_for "g1 has failed on alpha" 10 guest_is alpha g1 failed
 
 say "and back, planned"
 nova beta failback g1 --every 1s >/dev/null
