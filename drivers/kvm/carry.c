@@ -342,6 +342,17 @@ void kvm_carry_unmake(struct nova_guest *guest)
 	json_object_del(guest->runtime, "based_on");
 }
 
+void kvm_carry_discard(struct nova_guest *guest)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (json_object_get(guest->runtime, "created"), i, item)
+		unlink(json_string_value(item));
+	json_array_foreach (json_object_get(guest->runtime, "aside"), i, item)
+		unlink(kvm_spec_text(item, "aside"));
+}
+
 enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct kvm_task *task = ctx;

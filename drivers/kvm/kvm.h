@@ -404,6 +404,8 @@ enum nova_step_result kvm_carry_make(struct nova_run *run, void *ctx, struct nov
 enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nova_error *err);
 /* The same undo after a restart: what was made here goes, older copies are where they were. */
 void kvm_carry_unmake(struct nova_guest *guest);
+/* Nobody wants the guest any more, which never ran from them: the new images go, and the older copies. */
+void kvm_carry_discard(struct nova_guest *guest);
 /* The guest runs from the new images. */
 void kvm_carry_arrived(struct nova_guest *guest);
 /* Where an older copy is now. */

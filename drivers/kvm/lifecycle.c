@@ -168,6 +168,12 @@ static enum nova_step_result tell_running(struct nova_run *run, void *ctx, struc
 
 	if (task->guest->state == NOVA_GUEST_STARTING)
 		kvm_guest_state(task->guest, NOVA_GUEST_RUNNING, "started");
+	if (json_is_true(json_object_get(task->args, "paused")))
+		return NOVA_STEP_DONE;
+	/* It writes to its disks from here on: they are ours, also if its QEMU was lost when it had just arrived. */
+	json_object_del(task->guest->runtime, "disks_elsewhere");
+	kvm_carry_arrived(task->guest);
+	kvm_guest_save(task->kvm, task->guest);
 	return NOVA_STEP_DONE;
 }
 
@@ -392,13 +398,14 @@ static enum nova_step_result remove_all(struct nova_run *run, void *ctx, struct 
 {
 	struct kvm_task *task = ctx;
 	struct nova_guest *guest = task->guest;
-	bool keep = json_is_true(json_object_get(task->args, "keep_disks")) ||
-	            json_is_true(json_object_get(guest->runtime, "disks_elsewhere"));
+	bool keep = json_is_true(json_object_get(task->args, "keep_disks"));
 	const json_t *carried = json_object_get(task->args, "carried");
 
 	/* What CREATE or the destination of a migration made and nothing else: it is undone. */
 	if (json_is_true(json_object_get(task->args, "created_only"))) {
 		kvm_carry_unmake(guest);
+	} else if (!keep && json_is_true(json_object_get(guest->runtime, "disks_elsewhere"))) {
+		kvm_carry_discard(guest);
 	} else if (!keep) {
 		remove_snapshot_files(guest);
 		remove_disks(guest);
