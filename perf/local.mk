@@ -47,7 +47,7 @@ bench-wan: all perf/linkem guest/initrd
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 .PHONY: bench bench-wan bench-qmp
 
-EXTRA_DIST += perf/README.md perf/results/README.md perf/plot perf/link_use \
+EXTRA_DIST += perf/README.md perf/results/README.md perf/results/2026-11-27-replica.json perf/results/2026-11-27-replica.svg perf/plot perf/link_use \
 	perf/bench/__main__.py \
 	perf/bench/guest.py \
 	perf/bench/links.py \
