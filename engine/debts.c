@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * debts.c - what the journal could not take down because its disk was full, read-only or worse: lines of the inventory,
- * replicas whose fail-over was undone and how jobs ended. Nothing that runs waits for it: it is written later, in order, tried every RETRY_MS. Until then no new
- * job begins, so that a guest of the same name, made later, is not taken for the old one.
+ * replicas whose fail-over was undone and how jobs ended. Nothing that runs waits for it: it is written later, in order,
+ * tried every RETRY_MS. Until then no new job begins, so that a guest of the same name, made later, is not taken for the old one.
  *
  * A daemon that dies before finds the job open in its journal and undoes or finishes it once more, which is harmless.
  * What it takes is allocated with the guest and the job, so that a lack of memory is no reason to forget.

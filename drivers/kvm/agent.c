@@ -9,6 +9,7 @@
  */
 #include "kvm.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define STATUS_MS 2000
@@ -22,10 +23,10 @@ static bool frozen(const struct nova_guest *guest)
 
 static int note_frozen(struct nova_guest *guest, bool is, struct nova_error *err)
 {
-	if (is)
-		json_object_set_new(guest->runtime, "frozen", json_true());
-	else
+	if (!is)
 		json_object_del(guest->runtime, "frozen");
+	else if (json_object_set_new(guest->runtime, "frozen", json_true()) < 0)
+		return nova_error_sys(err, ENOMEM, "guest %s", guest->name);
 	return nova_guest_save(guest, err);
 }
 

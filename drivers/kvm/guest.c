@@ -154,7 +154,7 @@ void kvm_guest_state(struct nova_guest *guest, enum nova_guest_state state, cons
 
 void kvm_guest_clear_runtime(struct nova_guest *guest)
 {
-	static const char *const of_process[] = { "pid", "start_time", "qmp", "migration" };
+	static const char *const of_process[] = { "pid", "start_time", "qmp", "migration", "frozen" };
 
 	for (size_t i = 0; i < sizeof(of_process) / sizeof(*of_process); i++)
 		json_object_del(guest->runtime, of_process[i]);
