@@ -72,6 +72,7 @@ enum nova_step_result kvm_agent_thawed(struct kvm_task *task, json_t *value, str
 	if (!value) {
 		nova_error_set(err, NOVA_REFUSED, "the file systems of guest %s may stand still: %s; it is asked again with the next point",
 		    task->guest->name, kvm_spec_text(task->notes, "refusal") ?: "its QEMU is gone");
+		json_object_del(task->notes, "refusal");
 		return NOVA_STEP_FAILED;
 	}
 	if (note_frozen(task->guest, false, err) < 0)
@@ -90,7 +91,6 @@ static enum nova_step_result thaw_tried(struct kvm_task *task, json_t *value, st
 {
 	if (kvm_agent_thawed(task, value, err) == NOVA_STEP_FAILED)
 		kvm_log(task->kvm, NOVA_LOG_ERROR, "kvm: %s", err->text);
-	json_object_del(task->notes, "refusal");
 	return NOVA_STEP_DONE;
 }
 

@@ -38,6 +38,14 @@ writes() { # WHEN
 	wait_for "the guest writes $1" 20 has_written_more
 }
 
+# Between two points: an agent that ends while the file systems stand still is one that nobody can ask to let them go on.
+agent_signal() { # SIGNAL
+	nova alpha replicate pause g1 >/dev/null
+	writes "while there are no points"
+	in_guest "kill -$1 \$(cat /run/qga.pid)"
+	nova alpha replicate resume g1 >/dev/null
+}
+
 newest_is() { # CONSISTENCY
 	newest_since alpha "$since" && [ "$(shown beta '.points[-1].consistency')" = "$1" ]
 }
@@ -77,7 +85,7 @@ said 'points are application-consistent' || fail "alpha does not say that points
 writes "after points"
 
 say "it sleeps, and wakes up"
-in_guest 'kill -STOP $(cat /run/qga.pid)'
+agent_signal STOP
 points_are crash "while the agent sleeps"
 said 'no answer to guest-sync-delimited' || fail "alpha does not say that the agent is silent"
 writes "while the agent sleeps"
@@ -96,7 +104,7 @@ start_daemon alpha
 in_guest 'echo "#!/bin/sh" >/hook'
 points_are application "after that"
 writes "after that"
-in_guest 'kill $(cat /run/qga.pid)'
+agent_signal TERM
 points_are crash "when the agent is gone"
 writes "when the agent is gone"
 
