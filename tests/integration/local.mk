@@ -4,7 +4,7 @@ INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon monitor cut \
 	doubt overload baseline baseline_damage baseline_owner resume_cuts resume_addresses \
-	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_users replica_seeds replica_agent qemu_user \
+	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_seeds replica_agent qemu_user \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc boxmove_containerd
@@ -14,7 +14,7 @@ long_names = \
 	stall_wait stall_force stall_throttle stall_postcopy stall_abort \
 	readopt journal \
 	relay_libvirt resume_blackhole resume_postcopy postcopy_stop resume_switchover \
-	disks_faults disks_bandwidth \
+	disks_faults disks_bandwidth replica_users \
 	boxmove_warm_docker boxmove_warm_lxc checkpoint_docker checkpoint_containerd
 integration_tests = $(integration_names:%=tests/integration/%.sh)
 long_tests = $(long_names:%=tests/integration/%.sh)
