@@ -30,6 +30,11 @@ static int note_frozen(struct nova_guest *guest, bool is, struct nova_error *err
 	return nova_guest_save(guest, err);
 }
 
+static const char *refusal_of(const struct kvm_task *task)
+{
+	return kvm_spec_text(task->notes, "refusal") ?: "its agent refuses";
+}
+
 /* Said when it changes, since points are taken all the time. */
 static void note_agent(struct kvm_task *task, const char *refusal)
 {
@@ -70,8 +75,9 @@ enum nova_step_result kvm_agent_thawed(struct kvm_task *task, json_t *value, str
 	if (!frozen(task->guest))
 		return NOVA_STEP_DONE;
 	if (!value) {
-		nova_error_set(err, NOVA_REFUSED, "the file systems of guest %s may stand still: %s; it is asked again with the next point",
-		    task->guest->name, kvm_spec_text(task->notes, "refusal") ?: "its QEMU is gone");
+		nova_error_set(err, NOVA_REFUSED, "the file systems of guest %s may stand still: %s; it is asked again with the next point "
+						  "(in the guest: restart qemu-guest-agent, or fsfreeze --unfreeze)",
+		    task->guest->name, refusal_of(task));
 		json_object_del(task->notes, "refusal");
 		return NOVA_STEP_FAILED;
 	}
@@ -108,7 +114,7 @@ static enum nova_step_result freeze_said(struct kvm_task *task, json_t *value, s
 		note_agent(task, NULL);
 		return NOVA_STEP_DONE;
 	}
-	note_agent(task, value ? "its agent found no file system to freeze" : kvm_spec_text(task->notes, "refusal"));
+	note_agent(task, value ? "its agent found no file system to freeze" : refusal_of(task));
 	return kvm_agent_thaw(task, thaw_tried, err); /* it may do late what it was asked for */
 }
 
@@ -118,7 +124,7 @@ static enum nova_step_result status_known(struct kvm_task *task, json_t *value, 
 	const char *status = json_string_value(value);
 
 	if (!value) {
-		note_agent(task, kvm_spec_text(task->notes, "refusal"));
+		note_agent(task, refusal_of(task));
 		json_object_del(task->notes, "refusal");
 		return NOVA_STEP_DONE;
 	}

@@ -327,30 +327,49 @@ enum nova_step_result kvm_carry_make(struct nova_run *run, void *ctx, struct nov
 	return NOVA_STEP_DONE;
 }
 
-void kvm_carry_unmake(struct nova_guest *guest)
+static void remove_created(const struct nova_guest *guest)
 {
 	json_t *item;
 	size_t i;
 
 	json_array_foreach (json_object_get(guest->runtime, "created"), i, item)
 		unlink(json_string_value(item));
+}
+
+static void remove_aside(const struct nova_guest *guest)
+{
+	json_t *item;
+	size_t i;
+
 	json_array_foreach (json_object_get(guest->runtime, "aside"), i, item)
-		if (access(kvm_spec_text(item, "path"), F_OK) < 0)
-			rename(kvm_spec_text(item, "aside"), kvm_spec_text(item, "path"));
+		unlink(kvm_spec_text(item, "aside"));
+}
+
+/* What was made here is settled. */
+static void forget_made(struct nova_guest *guest)
+{
 	json_object_del(guest->runtime, "created");
 	json_object_del(guest->runtime, "aside");
 	json_object_del(guest->runtime, "based_on");
 }
 
-void kvm_carry_discard(struct nova_guest *guest)
+void kvm_carry_unmake(struct nova_guest *guest)
 {
 	json_t *item;
 	size_t i;
 
-	json_array_foreach (json_object_get(guest->runtime, "created"), i, item)
-		unlink(json_string_value(item));
+	remove_created(guest);
 	json_array_foreach (json_object_get(guest->runtime, "aside"), i, item)
-		unlink(kvm_spec_text(item, "aside"));
+		if (access(kvm_spec_text(item, "path"), F_OK) < 0)
+			rename(kvm_spec_text(item, "aside"), kvm_spec_text(item, "path"));
+	forget_made(guest);
+}
+
+void kvm_carry_discard(struct nova_guest *guest)
+{
+	remove_created(guest);
+	remove_aside(guest);
+	forget_made(guest);
 }
 
 enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nova_error *err)
@@ -363,14 +382,9 @@ enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nov
 
 void kvm_carry_arrived(struct nova_guest *guest)
 {
-	json_t *item;
-	size_t i;
-
-	json_array_foreach (json_object_get(guest->runtime, "aside"), i, item)
-		unlink(kvm_spec_text(item, "aside"));
-	json_object_del(guest->runtime, "aside");
-	json_object_del(guest->runtime, "created");
-	json_object_del(guest->runtime, "based_on");
+	json_object_del(guest->runtime, "disks_elsewhere");
+	remove_aside(guest);
+	forget_made(guest);
 }
 
 const char *kvm_carry_seed(const struct nova_guest *guest, const json_t *copy)

@@ -19,7 +19,7 @@
  *   mirror.c exports.c point.c replica.c         the verbs
  *
  * guest->runtime holds: pid, start_time, qmp (socket), frozen (agent.c), migration {role, was_running, status}, snapshots,
- * disks_elsewhere (the other side of a migration owns the disks: never delete them), and "changed": members
+ * disks_elsewhere (the other side of a migration owns the disks: never delete any but those made here), and "changed": members
  * that replace those of guest->spec since hot-plug, resize and snapshots (kvm_spec_now() joins the two).
  */
 #ifndef NOVA_DRIVER_KVM_H
@@ -406,7 +406,7 @@ enum nova_step_result kvm_carry_undo(struct nova_run *run, void *ctx, struct nov
 void kvm_carry_unmake(struct nova_guest *guest);
 /* Nobody wants the guest any more, which never ran from them: the new images go, and the older copies. */
 void kvm_carry_discard(struct nova_guest *guest);
-/* The guest runs from the new images. */
+/* The guest runs here: its disks are ours, and older copies of them go. */
 void kvm_carry_arrived(struct nova_guest *guest);
 /* Where an older copy is now. */
 const char *kvm_carry_seed(const struct nova_guest *guest, const json_t *copy);

@@ -128,7 +128,6 @@ static enum nova_step_result take_disks(struct nova_run *run, void *ctx, struct 
 
 	if (!json_is_true(json_object_get(task->args, "existing")))
 		return NOVA_STEP_DONE;
-	json_object_del(task->guest->runtime, "disks_elsewhere");
 	kvm_carry_arrived(task->guest);
 	return nova_guest_save(task->guest, err) < 0 ? NOVA_STEP_FAILED : NOVA_STEP_DONE;
 }
@@ -168,12 +167,11 @@ static enum nova_step_result tell_running(struct nova_run *run, void *ctx, struc
 
 	if (task->guest->state == NOVA_GUEST_STARTING)
 		kvm_guest_state(task->guest, NOVA_GUEST_RUNNING, "started");
-	if (json_is_true(json_object_get(task->args, "paused")))
-		return NOVA_STEP_DONE;
-	/* It writes to its disks from here on: they are ours, also if its QEMU was lost when it had just arrived. */
-	json_object_del(task->guest->runtime, "disks_elsewhere");
-	kvm_carry_arrived(task->guest);
-	kvm_guest_save(task->kvm, task->guest);
+	/* Its QEMU was lost when it had just arrived: it writes to its disks from here on. */
+	if (!json_is_true(json_object_get(task->args, "paused")) && json_object_get(task->guest->runtime, "disks_elsewhere")) {
+		kvm_carry_arrived(task->guest);
+		kvm_guest_save(task->kvm, task->guest);
+	}
 	return NOVA_STEP_DONE;
 }
 
@@ -294,7 +292,6 @@ static enum nova_step_result tell_paused(struct nova_run *run, void *ctx, struct
 		return NOVA_STEP_DONE;
 	/* A guest that was paused at its source has arrived: it is ours, and stays paused. */
 	json_object_del(guest->runtime, "migration");
-	json_object_del(guest->runtime, "disks_elsewhere");
 	kvm_carry_arrived(guest);
 	kvm_guest_state(guest, NOVA_GUEST_PAUSED, "arrived paused");
 	kvm_guest_save(task->kvm, guest);
@@ -341,13 +338,11 @@ static enum nova_step_result tell_resumed(struct nova_run *run, void *ctx, struc
 	struct nova_guest *guest = task->guest;
 	char socket[PATH_MAX];
 
-	if (strcmp(kvm_guest_role(guest), "destination") == 0) {
-		if (kvm_guest_socket(task->kvm, guest->name, "incoming.sock", socket, sizeof(socket), NULL) == 0)
-			unlink(socket);
-		kvm_carry_arrived(guest);
-	}
+	if (strcmp(kvm_guest_role(guest), "destination") == 0 &&
+	    kvm_guest_socket(task->kvm, guest->name, "incoming.sock", socket, sizeof(socket), NULL) == 0)
+		unlink(socket);
 	json_object_del(guest->runtime, "migration");
-	json_object_del(guest->runtime, "disks_elsewhere");
+	kvm_carry_arrived(guest);
 	kvm_guest_state(guest, NOVA_GUEST_RUNNING, "resumed");
 	kvm_guest_save(task->kvm, guest);
 	return NOVA_STEP_DONE;
