@@ -5,7 +5,6 @@
 . "${srcdir:-.}/tests/lib.sh"
 . "${srcdir:-.}/tests/integration/replica.inc"
 requires qemu-img qemu-nbd mke2fs e2fsck dumpe2fs
-[ -f "$NOVA_GUEST/agent.cpio" ] || "${srcdir:-.}/tests/guest/agent" "$NOVA_GUEST"
 prepare_pair
 start_daemon alpha
 start_daemon beta
@@ -21,10 +20,6 @@ in_guest() { # COMMAND: until it has done it
 
 in_guest 'mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo "#!/bin/sh" >/hook && chmod +x /hook'
 guest_console alpha g1 'sh i=0; while :; do i=$((i+1)); echo $i >/mnt/n.new && sync /mnt/n.new && mv /mnt/n.new /mnt/n; echo $i >>/mnt/log; done 2>/dev/null & echo WL-WRITES$((1))' WL-WRITES1 20 >/dev/null
-run_agent() {
-	in_guest "qemu-ga -d -p /dev/vport* -t /run -f /run/qga.pid -l /run/qga.log -F/hook"
-}
-
 written() {
 	guest_console alpha g1 'sh echo WL-N=$(cat /mnt/n).' 'WL-N=[0-9]+[.]' 20 | grep -o '[0-9]*'
 }
@@ -76,7 +71,7 @@ grep -q needs_recovery "$tmp/header" || fail "the file system was not in use: no
 said 'points are crash-consistent: no agent runs' || fail "alpha does not say why points are crash-consistent"
 
 say "an agent runs"
-run_agent
+in_guest "qemu-ga -d -p /dev/vport* -t /run -f /run/qga.pid -l /run/qga.log -F/hook"
 points_are application "with an agent"
 take_newest
 ! grep -q needs_recovery "$tmp/header" || fail "the journal of an application-consistent point is in use"
