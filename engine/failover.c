@@ -459,7 +459,11 @@ static enum nova_step_result undo_create(struct nova_run *run, void *ctx, struct
 static enum nova_step_result run_start(struct nova_run *run, void *ctx, struct nova_error *err)
 {
 	struct nova_job *job = ctx;
+	const struct nova_replicate *replicate = nova_replicate_find(job->host, job->guest_name);
 
+	/* Nobody has told us yet that the peer had started it: when it does, that is over. */
+	if (replicate && !is_test(job) && replicate->state != NOVA_REPLICATE_HANDED_OVER)
+		nova_replicate_came_back(job->host, job->guest_name, job->peer);
 	if (job->entry && job->entry->guest.state == NOVA_GUEST_RUNNING) /* before a restart */
 		return NOVA_STEP_DONE;
 	return nova_job_call(ctx, NOVA_VERB_START, json_object(), err);

@@ -4,7 +4,7 @@ INTEGRATION_JOBS = 1
 integration_names = \
 	moves_pc moves_q35 shared_disk cancel bandwidth interrupt refuse identity kill_qemu kill_daemon monitor cut \
 	doubt overload baseline baseline_damage baseline_owner resume_cuts resume_addresses \
-	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_seeds replica_agent qemu_user \
+	relay_qemu estimate disks_cold disks_warm disks_live replicate replica_seeds replica_agent replica_return qemu_user \
 	remote audit hardening \
 	verbs_docker verbs_containerd verbs_lxc kata images_containerd kill_docker kill_containerd \
 	boxmove_docker boxmove_lxc boxmove_containerd
